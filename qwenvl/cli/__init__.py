@@ -1,0 +1,1 @@
+"""The command line: `main` dispatches, one thin module per verb does the rest."""

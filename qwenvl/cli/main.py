@@ -1,0 +1,104 @@
+"""`qwenvl VERB …`: finds the verb's module, runs it, and turns errors into one line and an exit code.
+
+This file is imported by every call of the command, so it imports nothing that is slow: no torch, no tyro, no pydantic.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+# Verb -> its module, which has `main(arguments: list[str]) -> int`, and one line of help.
+VERBS: dict[str, tuple[str, str]] = {
+    "ask": ("qwenvl.cli.ask", "ask one question about pictures; draw the boxes of the answer"),
+    "chat": ("qwenvl.cli.chat", "talk about pictures, turn by turn"),
+    "model": ("qwenvl.cli.model", "list models, or count the parameters of one"),
+    "data": ("qwenvl.cli.data", "look at synthetic scenes; train the small vocabulary"),
+    "train": ("qwenvl.cli.train", "train by a recipe, or resume a run"),
+    "eval": ("qwenvl.cli.eval", "measure a model on a task"),
+    "doctor": ("qwenvl.cli.doctor", "print versions, device and what else a bug report needs"),
+}
+
+# Packages outside the core that a verb may need, and the extra that brings them.
+EXTRAS = {"matplotlib": "train"}
+
+EXAMPLE = """\
+examples:
+  qwenvl ask photo.png "Where is the dog?" --boxes answer.png
+  qwenvl model info qwen-vl-7b
+  qwenvl VERB --help
+
+QWENVL_OFFLINE=1 forbids downloads; QWENVL_DEBUG=1 shows the traceback of an error."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command line (sys.argv's by default) and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(help_text())
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        from qwenvl import __version__
+
+        print(f"qwenvl {__version__}")
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        return _complain(unknown_verb(verb), 2)
+    return run_verb(verb, rest)
+
+
+def run_verb(verb: str, arguments: list[str]) -> int:
+    """Import the verb's module, and no other verb's, and run it. Errors of the user become one line on stderr."""
+    from qwenvl.types import QwenVLError
+
+    try:
+        code: int = importlib.import_module(VERBS[verb][0]).main(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except BrokenPipeError:
+        # The reader (`| head`) is gone. Without this, Python's own flush at exit would complain once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (QwenVLError, ModuleNotFoundError, OSError) as error:
+        message = _one_line(error)
+        if message is None or os.environ.get("QWENVL_DEBUG"):
+            raise
+        return _complain(message, 1)
+
+
+def help_text() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {summary}" for verb, (_, summary) in VERBS.items())
+    return f"usage: qwenvl VERB [options]\n\nQwen-VL, from raw data to a served model.\n\nverbs:\n{verbs}\n\n{EXAMPLE}"
+
+
+def unknown_verb(verb: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(verb, VERBS, n=1)
+    return f"unknown verb {verb!r}; " + (f"did you mean {close[0]!r}?" if close else f"known: {', '.join(VERBS)}")
+
+
+def _one_line(error: Exception) -> str | None:
+    """What to tell the user, or None where the error is a bug of ours and its traceback is wanted."""
+    from qwenvl.types import QwenVLError
+
+    if isinstance(error, QwenVLError):
+        return " ".join(str(error).split())
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        extra = EXTRAS.get(package)
+        return f"{package} is not installed; install it with: pip install 'qwenvl[{extra}]'" if extra else None
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return None
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"qwenvl: {message}", file=sys.stderr)
+    return code

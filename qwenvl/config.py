@@ -1,0 +1,158 @@
+"""Strict configuration: pydantic models in which an unknown key is an error, to and from YAML, with dotted overrides.
+
+The model configs carry the names of the published config.json. They say what is built, never where it came from.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from qwenvl.types import QwenVLError
+
+
+class ConfigError(QwenVLError, ValueError):
+    """A configuration that cannot be used: unknown key, wrong type, unreadable file."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class VisionConfig(Strict):
+    """The vision tower: a pre-norm ViT over flattened patches."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    patch_size: int = 14
+    in_channels: int = 3
+    image_size: int
+    """Side of the square picture in pixels."""
+    position_grid: int = 16
+    """Side of the learned position table, interpolated to the picture's grid at every forward."""
+    layer_norm_eps: float = 1e-6
+    qkv_layout: Literal["per_head", "stacked"] = "per_head"
+    """Order of the fused projection's rows: [head][q|k|v] as Megatron and the published file, or [q|k|v][head]."""
+
+
+class ResamplerConfig(Strict):
+    """The position-aware cross-attention adapter: learned queries read the tower's patches."""
+
+    num_queries: int = 256
+    hidden_size: int
+    num_attention_heads: int
+    layer_norm_eps: float = 1e-6
+    position_base: float = 10000.0
+    """Base of the sin-cos frequencies. A small grid needs a small base, or neighbours look alike."""
+    initialisation: Literal["published", "aligned"] = "published"
+    """`aligned` starts every query attending to its own place: what a model without a pretrained tower needs."""
+
+
+class DecoderConfig(Strict):
+    """The language model: pre-norm RMSNorm, rotate-half RoPE, q/k/v bias, SwiGLU."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    """Width of each of gate and up (half of what Qwen-7B's config.json calls intermediate_size)."""
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10000.0
+    trained_length: int = 2048
+    """Positions seen in training (`seq_length`): beyond it dynamic NTK and logn act."""
+    max_position_embeddings: int = 8192
+    use_dynamic_ntk: bool = True
+    use_logn_attn: bool = True
+    tie_word_embeddings: bool = False
+
+
+class ModelConfig(Strict):
+    """A whole model: three parts, and the ids that tie pictures to text."""
+
+    family: str
+    vision: VisionConfig
+    connector: ResamplerConfig
+    decoder: DecoderConfig
+    image_start_id: int
+    image_end_id: int
+    image_pad_id: int
+
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def load_yaml(path: str | Path, model: type[Config], overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Read a YAML file as `model`, after applying overrides such as `optim.lr=1e-3`. Raises ConfigError, one line."""
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys at the top level")
+    for override in overrides:
+        apply_override(data, override)
+    return validate(data, model, str(path))
+
+
+def validate(data: Any, model: type[Config], where: str) -> Config:
+    """Build `model` from plain data. Raises ConfigError naming the first bad key, with a suggestion for a misspelt one."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"]
+        if first["type"] == "extra_forbidden":
+            known = _known_keys(model, first["loc"][:-1])
+            close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+            message = "unknown key" + (f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}")
+        raise ConfigError(f"{where}: {key}: {message}") from None
+
+
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Set one dotted key in place: `train.steps=10`. The value is read as YAML."""
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override {override!r}: write it as dotted.key=value")
+    *parents, last = key.split(".")
+    here: Any = data
+    for parent in parents:
+        here = here.setdefault(parent, {}) if isinstance(here, dict) else None
+        if not isinstance(here, dict):
+            raise ConfigError(f"override {override!r}: {parent!r} is not a section")
+    # YAML 1.1 reads 1e-3 as text; a number written that way is meant as one.
+    parsed = yaml.safe_load(value)
+    if isinstance(parsed, str):
+        try:
+            parsed = float(parsed)
+        except ValueError:
+            pass
+    here[last] = parsed
+
+
+def to_yaml(config: BaseModel) -> str:
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The field names valid at `location` below `model`, as far as plain nesting can be followed."""
+    for part in location:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        nested = [kind for kind in (annotation, *getattr(annotation, "__args__", ())) if isinstance(kind, type)]
+        models = [kind for kind in nested if issubclass(kind, BaseModel)]
+        if not models:
+            return []
+        model = models[0]
+    return list(model.model_fields)

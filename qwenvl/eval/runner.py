@@ -1,0 +1,185 @@
+"""Asking and scoring, apart: replies are saved as they come, and scored from what was saved.
+
+A run's folder holds run.json (what was asked of what, with hashes and versions), predictions.jsonl (one `Prediction` a line)
+and scores.json. Started again with the same settings, a run asks only what has no line yet; scoring needs no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+from qwenvl.eval.task import Answer, EvaluationError, Prediction, Question
+from qwenvl.families.spec import Markup
+from qwenvl.processing.regions import write_regions
+from qwenvl.types import Message, RegionPart, Sample, Style, TextPart
+
+PREDICTIONS, RUN, SCORES = "predictions.jsonl", "run.json", "scores.json"
+RUNTIME_KEYS = ("versions", "machine")
+"""Parts of run.json that may differ when a run is taken up again: they are recorded, not compared."""
+
+FINGERPRINT_BYTES = 1 << 20
+
+
+class Answerer(Protocol):
+    """What is evaluated: anything that answers Samples, in the style that it was trained in."""
+
+    style: Style
+    markup: Markup
+
+    def answer(self, samples: Sequence[Sample], max_new_tokens: int) -> list[Answer]:
+        """Replies in the order of `samples`, whose last message (the reference answer) must not be looked at."""
+
+
+def predict(
+    questions: Sequence[Question], model: Answerer, folder: Path, batch: int, advance: Callable[[int], None] = lambda count: None
+) -> list[Prediction]:
+    """Ask what has no saved reply yet, and return all predictions in the order of `questions`.
+
+    Each batch is written as soon as it is answered, so that an interrupted run loses one batch at most. `advance` is told how
+    many questions have just been settled, the ones found saved first.
+    """
+    saved = {prediction.id: prediction for prediction in read_predictions(folder)}
+    wanted = {question.id for question in questions}
+    if len(wanted) != len(questions):
+        raise EvaluationError("two questions have the same id; their predictions would be mistaken for each other")
+    advance(len(wanted & saved.keys()))
+    with open(folder / PREDICTIONS, "a", encoding="utf-8") as file:
+        for group in batches([question for question in questions if question.id not in saved], batch):
+            answers = model.answer([question.sample for question in group], group[0].max_new_tokens)
+            for question, answer in zip(group, answers, strict=True):
+                saved[question.id] = to_prediction(question, answer, model.markup)
+                file.write(json.dumps(saved[question.id].to_json(), ensure_ascii=False) + "\n")
+            file.flush()
+            advance(len(group))
+    return [saved[question.id] for question in questions]
+
+
+def batches(questions: Sequence[Question], size: int) -> Iterator[list[Question]]:
+    """Batches of one limit each, of questions and expected answers of like length: short ones do not wait for long ones."""
+    if size < 1:
+        raise EvaluationError(f"batch size {size}: give 1 or more")
+
+    def length(question: Question) -> tuple[int, str, int, str]:
+        return question.max_new_tokens, question.task, len(plain_text(question.sample.messages)), question.id
+
+    pending: list[Question] = []
+    for question in sorted(questions, key=length):
+        if pending and (len(pending) == size or pending[0].max_new_tokens != question.max_new_tokens):
+            yield pending
+            pending = []
+        pending.append(question)
+    if pending:
+        yield pending
+
+
+def to_prediction(question: Question, answer: Answer, markup: Markup) -> Prediction:
+    *asked, reference = question.sample.messages
+    return Prediction(
+        question.id, question.task, question.condition, question.language,
+        plain_text(asked, markup).strip(), plain_text([reference], markup).strip(), answer.text, answer.finish_reason, question.truth,
+    )
+
+
+def plain_text(messages: Sequence[Message], markup: Markup | None = None) -> str:
+    """The messages' words; regions as `markup` writes them, pictures left out."""
+    pieces = []
+    for message in messages:
+        for part in message.parts:
+            if isinstance(part, TextPart):
+                pieces.append(part.text)
+            elif isinstance(part, RegionPart):
+                pieces.append(write_regions(part, markup or Markup()))
+    return "".join(pieces)
+
+
+def open_run(folder: Path, settings: dict[str, Any]) -> None:
+    """Write run.json, or check that the one there asks the same of the same model. Raises EvaluationError if it does not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / RUN
+    if path.exists():
+        before = read_run(folder)
+        now = json.loads(json.dumps(settings))
+        for key in sorted((now.keys() | before.keys()) - set(RUNTIME_KEYS)):
+            if now.get(key) != before.get(key):
+                raise EvaluationError(f"{folder} holds another evaluation ({key} differs); give another --out, or remove it")
+    elif (folder / PREDICTIONS).exists():
+        raise EvaluationError(f"{folder} holds predictions but no {RUN}; give another --out, or remove it")
+    else:
+        write_json(path, settings)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    try:
+        run: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise EvaluationError(f"{folder}: no {RUN} there; give the folder of an evaluation") from None
+    except json.JSONDecodeError as error:
+        raise EvaluationError(f"{folder / RUN}: not valid JSON ({error})") from None
+    return run
+
+
+def read_predictions(folder: Path) -> list[Prediction]:
+    """The saved predictions; none where there is no file. A last line cut by a kill is removed, so that it is asked again."""
+    path = folder / PREDICTIONS
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        os.truncate(path, len(whole))
+    predictions = []
+    for number, line in enumerate(whole.decode("utf-8").split("\n")[:-1], start=1):
+        try:
+            predictions.append(Prediction(**json.loads(line)))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise EvaluationError(f"{path}:{number}: not a prediction ({error}); remove the line to have it asked again") from None
+    return predictions
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Written beside and renamed into place: a reader never sees half a file."""
+    beside = path.with_name(path.name + ".partial")
+    beside.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """Short SHA-256 of a model folder's files that decide its answers: {"config", "vocabulary", "weights"}.
+
+    Of each weight file its name, size, first and last MiB: enough to tell two trainings apart, quick on a 20 GB checkpoint.
+    """
+    groups = {
+        "config": ("config.json", "generation_config.json"),
+        "vocabulary": ("tokenizer.json", "qwen.tiktoken"),
+        "weights": ("*.safetensors", "*.bin"),
+    }
+    prints = {}
+    for group, patterns in groups.items():
+        digest = hashlib.sha256()
+        for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+            size = path.stat().st_size
+            digest.update(f"{path.name}:{size}".encode())
+            with open(path, "rb") as file:
+                digest.update(file.read(FINGERPRINT_BYTES))
+                file.seek(max(size - FINGERPRINT_BYTES, 0))
+                digest.update(file.read(FINGERPRINT_BYTES))
+        prints[group] = digest.hexdigest()[:12]
+    return prints
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Of Python and of packages; a package that is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

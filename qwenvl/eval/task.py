@@ -1,0 +1,146 @@
+"""What an evaluation is made of: questions, predictions, tallies, and the scores that they add up to.
+
+A scorer gives, for one reply, what was earned out of what could be (`Tally`), per measure; a score is the sum of the earned
+over the sum of the possible, over all questions of a (condition, measure, language).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from qwenvl.types import QwenVLError, Sample
+
+Tally = tuple[float, float]
+"""(earned, possible) of one reply under one measure. A measure that does not apply to a question is left out."""
+
+CONFIDENCE_Z = 1.959964
+"""Two-sided 95 % quantile of the normal distribution."""
+RESAMPLES = 1000
+
+
+class EvaluationError(QwenVLError):
+    """An evaluation that cannot run or be scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question to a model. `sample` ends in the reference answer, which is not shown; `truth` is plain data for the scorer."""
+
+    id: str
+    task: str
+    condition: str
+    language: str
+    sample: Sample
+    truth: dict[str, Any]
+    max_new_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A model's reply to one question: its text with markup, and why it ended."""
+
+    text: str
+    finish_reason: str = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One line of predictions.jsonl: all that a scorer needs, and the words for a reader."""
+
+    id: str
+    task: str
+    condition: str
+    language: str
+    question: str
+    reference: str
+    reply: str
+    finish_reason: str
+    truth: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+Scorer = Callable[[Prediction], Mapping[str, Tally]]
+"""Prediction -> {measure: (earned, possible)}. Pure: no model, no file, no clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One line of a benchmark: which questions, how long a reply may be, how it is scored.
+
+    `source` names the task in data/tasks.py that the questions come from; `conditions` the kinds of scene it is asked about.
+    """
+
+    name: str
+    source: str
+    max_new_tokens: int
+    conditions: tuple[str, ...]
+    measures: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A share with its 95 % interval. `n` counts questions; `possible` what they could earn (phrases, boxes, answers)."""
+
+    value: float
+    n: int
+    possible: float
+    low: float
+    high: float
+    interval: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def summarise(tallies: Sequence[Tally], seed: int = 0) -> Score:
+    """The ratio of sums of some tallies, with its interval.
+
+    Right-or-wrong measures of one point each get Wilson's interval (Wilson, 1927); others a percentile bootstrap over
+    questions (1000 resamples, drawn from `seed`). Raises EvaluationError when nothing could be earned.
+    """
+    earned = np.array([tally[0] for tally in tallies], dtype=np.float64)
+    possible = np.array([tally[1] for tally in tallies], dtype=np.float64)
+    if not possible.sum() > 0:
+        raise EvaluationError("nothing to score: no question of this measure could earn anything")
+    value = float(earned.sum() / possible.sum())
+    if np.all(possible == 1) and np.all((earned == 0) | (earned == 1)):
+        low, high = wilson(int(earned.sum()), len(tallies))
+        return Score(value, len(tallies), float(possible.sum()), low, high, "wilson")
+    drawn = np.random.default_rng(seed).integers(0, len(tallies), size=(RESAMPLES, len(tallies)))
+    # A resample may hold only questions that could earn nothing; it says nothing and is left out.
+    sums = possible[drawn].sum(axis=1)
+    ratios = earned[drawn].sum(axis=1)[sums > 0] / sums[sums > 0]
+    low, high = (float(bound) for bound in np.quantile(ratios, (0.025, 0.975)))
+    return Score(value, len(tallies), float(possible.sum()), low, high, "bootstrap")
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion: within [0, 1], and of some width at 0 and 1 too."""
+    share, z2 = hits / n, CONFIDENCE_Z**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = CONFIDENCE_Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+Scores = dict[str, dict[str, dict[str, Score]]]
+"""condition -> measure -> language -> Score"""
+
+
+def score_all(predictions: Sequence[Prediction], scorer: Scorer) -> Scores:
+    """Score saved predictions. The order of the lines does not matter."""
+    tallies: dict[tuple[str, str, str], list[Tally]] = {}
+    for prediction in sorted(predictions, key=lambda prediction: prediction.id):
+        for measure, tally in scorer(prediction).items():
+            tallies.setdefault((prediction.condition, measure, prediction.language), []).append(tally)
+    scores: Scores = {}
+    for (condition, measure, language), collected in sorted(tallies.items()):
+        if sum(possible for _, possible in collected) > 0:
+            scores.setdefault(condition, {}).setdefault(measure, {})[language] = summarise(collected)
+    return scores

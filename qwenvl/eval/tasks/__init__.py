@@ -1,0 +1,1 @@
+"""Benchmarks, one module each: the source of pictures, the questions, the limits and the scorers."""

@@ -1,0 +1,37 @@
+"""The generations. `find_family` is the only place that turns a name or a config.json into a FamilySpec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qwenvl.config import ConfigError
+from qwenvl.families.qwen_vl import QWEN_VL
+from qwenvl.families.spec import FamilySpec, Preset
+
+FAMILIES: tuple[FamilySpec, ...] = (QWEN_VL,)
+
+
+def get_family(name: str) -> FamilySpec:
+    for family in FAMILIES:
+        if family.name == name:
+            return family
+    raise ConfigError(f"unknown family {name!r}; known: {', '.join(family.name for family in FAMILIES)}")
+
+
+def family_of_config(raw: Mapping[str, Any], where: str = "config.json") -> FamilySpec:
+    """The family a config.json belongs to, by its `model_type`, never by a folder's name."""
+    model_type = raw.get("model_type")
+    for family in FAMILIES:
+        if model_type in family.model_types:
+            return family
+    known = ", ".join(kind for family in FAMILIES for kind in family.model_types)
+    raise ConfigError(f"{where}: model_type {model_type!r} is not supported; supported: {known}")
+
+
+def find_preset(name: str) -> Preset:
+    presets = [preset for family in FAMILIES for preset in family.presets]
+    for preset in presets:
+        if preset.name == name:
+            return preset
+    raise ConfigError(f"unknown model {name!r}; known: {', '.join(preset.name for preset in presets)}")

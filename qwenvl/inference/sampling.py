@@ -1,0 +1,129 @@
+"""From logits to the next token, and the options that a caller may set.
+
+Greedy unless a caller asks for sampling. Randomness comes from a torch.Generator that is passed in, never from global state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from qwenvl.types import QwenVLError
+
+if TYPE_CHECKING:
+    import torch
+
+
+class OptionError(QwenVLError, ValueError):
+    """An option of generation that is unknown or out of range."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """How an answer is drawn.
+
+    Greedy when none of temperature, top_p and top_k is given; giving one of them samples (temperature 1 unless given;
+    temperature 0 is greedy again). top_k 0 and top_p 1 keep every token. repetition_penalty acts on the text tokens of
+    the prompt and the answer so far. max_new_tokens None means the checkpoint's own limit, cut to what the context leaves.
+    stop holds strings that end an answer; they are not part of it. seed None draws a fresh one.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float = 1.0
+    max_new_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        elif not isinstance(self.stop, tuple):
+            object.__setattr__(self, "stop", tuple(self.stop or ()))
+        if any(not isinstance(text, str) or not text for text in self.stop):
+            raise OptionError("stop: every stop must be a string of at least one character")
+        _check("temperature", self.temperature, 0.0, math.inf, "0 (greedy) or more")
+        _check("top_p", self.top_p, 0.0, 1.0, "more than 0 and at most 1", open_below=True)
+        _check("top_k", self.top_k, 0, math.inf, "0 (off) or more")
+        _check("repetition_penalty", self.repetition_penalty, 0.0, math.inf, "more than 0 (1 is off)", open_below=True)
+        _check("max_new_tokens", self.max_new_tokens, 1, math.inf, "1 or more")
+
+    @classmethod
+    def of(cls, options: GenerationOptions | None = None, **changes: Any) -> GenerationOptions:
+        """Build options from keywords, on top of `options` if given. Raises OptionError on an unknown name."""
+        known = [field.name for field in fields(cls)]
+        for name in changes:
+            if name not in known:
+                raise OptionError(f"unknown option {name!r}; known: {', '.join(known)}")
+        base = {name: getattr(options, name) for name in known} if options is not None else {}
+        return cls(**(base | changes))
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0 or (self.temperature is None and self.top_p is None and self.top_k is None)
+
+
+def _check(name: str, value: float | None, low: float, high: float, meaning: str, open_below: bool = False) -> None:
+    if value is None:
+        return
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value > high or value < low or (open_below and value == low):
+        raise OptionError(f"{name}={value!r}: must be {meaning}")
+
+
+def new_generator(seed: int | None) -> torch.Generator:
+    """A CPU generator, so that a seed means the same draw on every device."""
+    import torch
+
+    generator = torch.Generator(device="cpu")
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return generator
+
+
+def choose_token(logits: torch.Tensor, history: Sequence[int], options: GenerationOptions, generator: torch.Generator) -> int:
+    """The next token id from logits (vocab,) of one sequence; `history` holds the ids that the penalty acts on."""
+    import torch
+
+    scores = logits.detach().float().cpu()
+    if not torch.isfinite(scores).all():
+        raise QwenVLError("the model's logits are not finite; the checkpoint is damaged, or its dtype overflows: load it with dtype='float32'")
+    scores = penalise(scores, history, options.repetition_penalty)
+    if options.greedy:
+        return int(scores.argmax())
+    probabilities = distribution(scores, options)
+    return int(torch.multinomial(probabilities, 1, generator=generator))
+
+
+def penalise(scores: torch.Tensor, history: Sequence[int], penalty: float) -> torch.Tensor:
+    """Make ids seen before less likely: positive scores are divided by the penalty, negative ones multiplied (arXiv 1909.05858, section 4.1)."""
+    import torch
+
+    if penalty == 1.0 or not len(history):
+        return scores
+    seen = torch.as_tensor(sorted(set(int(token) for token in history)), dtype=torch.long)
+    before = scores[seen]
+    return scores.index_put((seen,), torch.where(before > 0, before / penalty, before * penalty))
+
+
+def distribution(scores: torch.Tensor, options: GenerationOptions) -> torch.Tensor:
+    """Probabilities (vocab,) after temperature, then top-k, then top-p (nucleus: arXiv 1904.09751, section 3.1)."""
+    import torch
+
+    temperature = 1.0 if options.temperature is None else options.temperature
+    scores = scores / temperature
+    if options.top_k and options.top_k < len(scores):
+        kept = torch.topk(scores, options.top_k).indices
+        scores = torch.full_like(scores, -math.inf).index_put((kept,), scores[kept])
+    probabilities = torch.softmax(scores, dim=-1)
+    if options.top_p is not None and options.top_p < 1.0:
+        ordered, order = torch.sort(probabilities, descending=True, stable=True)
+        # A token stays while the mass before it is below top_p: the most likely one always does.
+        dropped = order[torch.cumsum(ordered, dim=-1) - ordered >= options.top_p]
+        probabilities = probabilities.index_fill(0, dropped, 0.0)
+    return probabilities / probabilities.sum()

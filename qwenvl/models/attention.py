@@ -1,0 +1,177 @@
+"""The one entry to attention: packed documents, pictures and a cache, on every device, with a slow reference beside it.
+
+Tokens of several documents lie on one packed axis. A layout, made once per forward, says how that axis becomes rows of a
+batch and who may attend to whom; every layer of a model shares it.
+
+Shape letters: T packed tokens, N rows, L tokens of a row, S keys of a row, H heads, K kv heads, d head_dim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class LayerCache(Protocol):
+    """What attention needs of a cache: store this step's keys and values, give back all of the rows'."""
+
+    def append(self, layer: int, keys: Tensor, values: Tensor, layout: CachedLayout) -> tuple[Tensor, Tensor]:
+        """Keys and values (T, K, d) of the new tokens -> those of whole rows, (N, S, K, d)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The packed axis as N rows of L tokens. Without `gather` the axis already is N * L tokens, row by row.
+
+    gather (N * L,) indexes the packed axis (padding repeats a row's first token); scatter (T,) indexes N * L.
+    """
+
+    count: int
+    length: int
+    gather: Tensor | None = None
+    scatter: Tensor | None = None
+    valid: Tensor | None = None
+    """(N, L) bool, False on padding; None where there is none."""
+
+    @classmethod
+    def of(cls, lengths: Tensor) -> Rows:
+        """Rows of these lengths (N,), lying one after the other on the packed axis."""
+        count = len(lengths)
+        longest = int(lengths.max()) if count else 0
+        if count * longest == int(lengths.sum()):
+            return cls(count, longest)
+        column = torch.arange(longest, device=lengths.device)
+        valid = column < lengths[:, None]
+        starts = (lengths.cumsum(0) - lengths).clamp(max=max(int(lengths.sum()) - 1, 0))  # a last row may be empty
+        gather = starts[:, None] + column * valid
+        return cls(count, longest, gather.flatten(), valid.flatten().nonzero().flatten(), valid)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(T, ...) -> (N, L, ...)"""
+        x = x if self.gather is None else x.index_select(0, self.gather)
+        return x.unflatten(0, (self.count, self.length))
+
+    def join(self, x: Tensor) -> Tensor:
+        """(N, L, ...) -> (T, ...), padding dropped."""
+        x = x.flatten(0, 1)
+        return x if self.scatter is None else x.index_select(0, self.scatter)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedLayout:
+    """Documents that attend within themselves: causally (text), or freely (`full`: the patches of one picture).
+
+    `blocked` (N, 1, L, L) is True where attention is forbidden; None leaves the plain causal or full pattern.
+    """
+
+    rows: Rows
+    causal: bool
+    blocked: Tensor | None = None
+
+    @classmethod
+    def of(cls, document_ids: Tensor, branch_ids: Tensor | None = None) -> PackedLayout:
+        """Causal documents. document_ids (T,) is non-decreasing; branch_ids (T,), if given, is 0 on a document's shared
+        prefix, and tokens of branch b > 0 see the prefix and their own branch only."""
+        lengths = torch.unique_consecutive(document_ids, return_counts=True)[1]
+        rows = Rows.of(lengths)
+        if branch_ids is None and rows.valid is None:
+            return cls(rows, causal=True)
+        index = torch.arange(rows.length, device=document_ids.device)
+        allowed = (index[:, None] >= index).expand(rows.count, -1, -1)
+        if branch_ids is not None:
+            branch = rows.split(branch_ids)
+            allowed = allowed & ((branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None]))
+        # Padding stands at a row's end, where causality hides it from every real token.
+        return cls(rows, causal=True, blocked=~allowed[:, None])
+
+    @classmethod
+    def full(cls, lengths: Tensor) -> PackedLayout:
+        """Segments of these lengths (N,) within which everything sees everything."""
+        rows = Rows.of(lengths)
+        blocked = None if rows.valid is None else ~rows.valid[:, None, None, :]
+        return cls(rows, causal=False, blocked=blocked)
+
+
+@dataclass(frozen=True, slots=True)
+class CachedLayout:
+    """New tokens of N rows, each row continuing what a cache holds of it.
+
+    slots (T,) says where in the flattened cache (N * capacity) each new token is kept; blocked (N, 1, L, S) hides the
+    cache's unused slots and what lies ahead; `keys` is S.
+    """
+
+    rows: Rows
+    slots: Tensor
+    blocked: Tensor | None
+    keys: int
+
+
+Layout = PackedLayout | CachedLayout
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, layout: Layout, *, cache: LayerCache | None = None, layer: int = 0
+) -> Tensor:
+    """q (T, H, d), k and v (T, K, d) -> (T, H, d), scaled by 1 / sqrt(d). K must divide H."""
+    rows = layout.rows
+    if isinstance(layout, CachedLayout):
+        if cache is None:
+            raise ValueError("a cached layout needs its cache")
+        keys, values = cache.append(layer, k, v, layout)
+        causal = False
+    else:
+        keys, values = rows.split(k), rows.split(v)
+        causal = layout.causal and layout.blocked is None
+    return rows.join(batched_attention(rows.split(q), keys, values, layout.blocked, causal))
+
+
+def batched_attention(q: Tensor, k: Tensor, v: Tensor, blocked: Tensor | None = None, causal: bool = False) -> Tensor:
+    """q (N, L, H, d), k and v (N, S, K, d), blocked broadcastable to (N, H, L, S) -> (N, L, H, d)."""
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    # The backward of torch's fused kernel on CPU takes longer than the three plain products it replaces
+    # (`python -m benchmarks` measures both).
+    trains = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+    if q.device.type == "cpu" and trains:
+        out = _plain(q, k, v, blocked, causal)
+    else:
+        mask = None if blocked is None else ~blocked
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1])
+    return out.transpose(1, 2)
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, blocked: Tensor | None, causal: bool) -> Tensor:
+    """Product, softmax, product over (N, H, L, d)."""
+    if (groups := q.shape[1] // k.shape[1]) > 1:
+        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if causal:
+        blocked = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+    if blocked is not None:
+        scores = scores.masked_fill(blocked, float("-inf"))
+    return scores.softmax(-1) @ v
+
+
+def reference_attention(
+    q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor, branch_ids: Tensor | None = None, causal: bool = True
+) -> Tensor:
+    """The slow oracle of `attention` over packed documents: one token at a time, in float64."""
+    q, k, v = q.double(), k.double(), v.double()
+    groups = q.shape[1] // k.shape[1]
+    out = torch.zeros_like(q)
+    for i in range(len(q)):
+        seen = [
+            j
+            for j in range(len(q))
+            if document_ids[j] == document_ids[i]
+            and (j <= i or not causal)
+            and (branch_ids is None or branch_ids[j] == 0 or branch_ids[j] == branch_ids[i])
+        ]
+        for head in range(q.shape[1]):
+            scores = k[seen, head // groups] @ q[i, head] / q.shape[-1] ** 0.5
+            out[i, head] = scores.softmax(0) @ v[seen, head // groups]
+    return out

@@ -1,0 +1,56 @@
+"""Layers that several parts share. C channels, g side of a square table."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.Module):
+    """Computed in float32, cast back, then weighted: the order of the published code, which decides bfloat16 results."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), (x.shape[-1],), eps=self.eps).to(x.dtype) * self.weight
+
+
+def resize_table(table: Tensor, height: int, width: int) -> Tensor:
+    """A table of positions (g * g, C), row-major, resampled bicubically to (height * width, C).
+
+    The published visual.py does this at every forward, in float32, for the tower's positions and for the resampler's keys.
+    """
+    side = int(len(table) ** 0.5)
+    if (height, width) == (side, side):
+        return table
+    grid = table.float().view(1, side, side, -1).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, size=(height, width), mode="bicubic", align_corners=False)
+    return grid.permute(0, 2, 3, 1).flatten(0, 2).to(table.dtype)
+
+
+def resize_table_to(table: Tensor, grids: Tensor) -> Tensor:
+    """The table at the grids (n, 3) of all pictures, packed: (P, C). Every frame of a grid gets the same positions."""
+    resized: dict[tuple[int, int], Tensor] = {}
+    pieces: list[Tensor] = []
+    for frames, height, width in grids.tolist():
+        if (height, width) not in resized:
+            resized[height, width] = resize_table(table, height, width)
+        pieces += [resized[height, width]] * frames
+    return torch.cat(pieces)
+
+
+def sincos_table(side: int, size: int, base: float) -> Tensor:
+    """2-D sin-cos positions of a side x side grid, row-major: (side * side, size), float32.
+
+    First half from the column, second half from the row, each [sin | cos], as get_2d_sincos_pos_embed of the published visual.py.
+    """
+    omega = base ** -(torch.arange(size // 4, dtype=torch.float64) / (size // 4))
+    angles = torch.arange(side, dtype=torch.float64)[:, None] * omega
+    line = torch.cat([angles.sin(), angles.cos()], dim=1)
+    columns = line.repeat(side, 1)
+    rows = line.repeat_interleave(side, 0)
+    return torch.cat([columns, rows], dim=1).float()

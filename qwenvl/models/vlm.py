@@ -1,0 +1,83 @@
+"""The vision-language model: three built parts, and the one place where vision meets text.
+
+T packed tokens, P patches, V visual tokens, D hidden size, n pictures.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from qwenvl.config import ModelConfig
+from qwenvl.models.attention import LayerCache, Layout
+from qwenvl.models.decoder import Decoder
+from qwenvl.models.resampler import Resampler
+from qwenvl.models.rope import rotary
+from qwenvl.models.vision_tower import VisionTower
+
+
+class VisionLanguageModel(nn.Module):
+    """Tower, connector and decoder of one configuration. Nothing of a call outlives it."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vision_tower = VisionTower(config.vision)
+        self.connector = Resampler(config.connector, config.vision.hidden_size)
+        self.decoder = Decoder(config.decoder)
+
+    def visual(self, patches: Tensor, grids: Tensor, patch_features: Tensor | None = None) -> Tensor:
+        """Visual tokens (V, D) of pictures packed as patches (P, C * p * p) with grids (n, 3).
+
+        patch_features: the tower's output, where a caller has it already (an auxiliary loss on it, a feature cache).
+        """
+        if patch_features is None:
+            patch_features = self.vision_tower(patches.to(self.vision_tower.patch_embed.weight.dtype), grids)
+        return self.connector(patch_features, grids)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        layout: Layout,
+        *,
+        patches: Tensor | None = None,
+        grids: Tensor | None = None,
+        visual_slots: Tensor | None = None,
+        patch_features: Tensor | None = None,
+        cache: LayerCache | None = None,
+        ntk_alpha: Tensor | None = None,
+        logn: bool = False,
+    ) -> Tensor:
+        """input_ids (T,), position_ids (3, T) -> hidden states (T, D) after the final norm.
+
+        visual_slots (V,) say which rows of the sequence the visual tokens replace. ntk_alpha (T,) and logn belong to evaluation
+        beyond the trained length, never to training. Raises ValueError if slots and visual tokens differ in number.
+        """
+        decoder = self.config.decoder
+        x = self.decoder.embed(input_ids)
+        if patches is not None and grids is not None and visual_slots is not None and len(grids):
+            visual = self.visual(patches, grids, patch_features)
+            if len(visual) != len(visual_slots):
+                raise ValueError(f"{len(visual_slots)} placeholders in the text, {len(visual)} visual tokens from {len(grids)} pictures")
+            x = x.index_copy(0, visual_slots, visual.to(x.dtype))
+        elif self.training:
+            x = x + 0.0 * self._dummy_visual().mean().to(x.dtype)
+        table = rotary(
+            position_ids[0],
+            decoder.head_dim,
+            decoder.rope_theta,
+            ntk_alpha=ntk_alpha,
+            logn_length=decoder.trained_length if logn and decoder.use_logn_attn else None,
+        )
+        return self.decoder(x, table, layout, cache)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> (..., vocab)"""
+        return self.decoder.logits(hidden)
+
+    def _dummy_visual(self) -> Tensor:
+        """Visual tokens of an empty picture: a text-only batch runs the tower too, so that sharded ranks stay in step."""
+        weight, side = self.vision_tower.patch_embed.weight, self.config.vision.position_grid
+        patches = weight.new_zeros(side * side, weight.shape[1])
+        return self.visual(patches, torch.tensor([[1, side, side]]))

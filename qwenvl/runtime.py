@@ -1,0 +1,174 @@
+"""The machine: which device and dtype to use, how many threads, how to write a file whole, what a bug report needs.
+
+torch is imported inside the functions that need it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qwenvl.types import QwenVLError
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = {
+    "float32": "float32", "fp32": "float32", "bfloat16": "bfloat16", "bf16": "bfloat16", "float16": "float16", "fp16": "float16",
+}  # fmt: skip
+
+# CPU flags (/proc/cpuinfo) that decide which kernels torch picks.
+CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
+
+
+class DeviceError(QwenVLError, ValueError):
+    """A device or dtype that this machine or this build of torch does not have."""
+
+
+def resolve_device(device: str | torch.device | None = None) -> torch.device:
+    """The device to run on: the given one, else the first CUDA device, else the CPU. Raises DeviceError if it is absent."""
+    import torch
+
+    if device is None:
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        raise DeviceError(f"device {device!r} is not one that torch knows; give cpu, cuda or cuda:N") from None
+    if resolved.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (resolved.index or 0) >= count:
+            raise DeviceError(f"device {device!r} is not there: torch {torch.__version__} sees {count} CUDA devices; use cpu")
+        return torch.device("cuda", resolved.index or 0)
+    return resolved
+
+
+def resolve_dtype(dtype: str | torch.dtype | None = None, device: str | torch.device | None = None) -> torch.dtype:
+    """The dtype of the weights: the given one, else bfloat16 where a GPU computes in it, else float32.
+
+    The CPU's default is float32: a small model gains nothing from bfloat16, and answers are then the same on every machine.
+    """
+    import torch
+
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype is not None:
+        if dtype not in DTYPES:
+            raise DeviceError(f"dtype {dtype!r} is not supported; give one of {', '.join(sorted(set(DTYPES.values())))}")
+        return getattr(torch, DTYPES[dtype])  # type: ignore[no-any-return]
+    if resolve_device(device).type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def set_threads(count: int | None = None) -> int:
+    """Let torch's kernels use `count` threads, or as many as this process has cores; return the number in force."""
+    import torch
+
+    if count is not None and count < 1:
+        raise DeviceError(f"{count} threads: give at least 1")
+    torch.set_num_threads(count or usable_cores())
+    return torch.get_num_threads()
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on, which a container or taskset may have made fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def offline() -> bool:
+    """Whether QWENVL_OFFLINE forbids downloads."""
+    return os.environ.get("QWENVL_OFFLINE", "").lower() not in ("", "0", "false", "no")
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it replaces `path` when the block ends well and vanishes when it does not.
+
+        with atomic_write("scores.json") as temporary:
+            temporary.write_text(...)
+
+    The temporary name keeps the suffix, so that a library that tells a format by it (Pillow, say) works. Missing parent
+    folders are made. Raises OSError as writing to `path` itself would.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _flush(temporary)
+        # mkstemp makes files that only their owner may read; the result gets the mode that open() would have given it.
+        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def environment() -> dict[str, Any]:
+    """Machine, Python and torch as plain data: what a report or a bug report says about where it ran."""
+    import torch
+
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpu": {
+            "model": _proc_field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
+            "flags": [flag for flag in CPU_FLAGS if flag in (_proc_field("/proc/cpuinfo", "flags") or "").split()],
+            "cores": usable_cores(),
+            "threads": torch.get_num_threads(),
+            "capability": torch.backends.cpu.get_cpu_capability(),
+        },
+        "memory_gib": _memory_gib(),
+        "cuda": _cuda_devices(),
+        "default_device": str(resolve_device()),
+        "default_dtype": str(resolve_dtype()).removeprefix("torch."),
+        "offline": offline(),
+    }
+
+
+def _cuda_devices() -> list[dict[str, Any]]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return [{"name": device.name, "memory_gib": round(device.total_memory / 2**30, 1)} for device in devices]
+
+
+def _memory_gib() -> float | None:
+    total = _proc_field("/proc/meminfo", "MemTotal")  # "24689012 kB"
+    return round(int(total.split()[0]) / 2**20, 1) if total else None
+
+
+def _proc_field(file: str, name: str) -> str | None:
+    """The first `name: value` of a /proc file, or None where there is no such file (not Linux) or field."""
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return None
+
+
+def _flush(path: Path) -> None:
+    """Wait until the file's bytes are on the disk, so that a power cut cannot leave an empty file under the final name."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,127 @@
+"""Data parallel training over processes: one gradient buffer, summed over the ranks once a step.
+
+Works under torchrun (RANK and WORLD_SIZE in the environment) and under `qwenvl train --processes N`, which starts the ranks itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """This process among `size` that train together."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over ranks, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def wait(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+
+def join_world() -> World:
+    """Join the ranks that torchrun or `start_ranks` launched; alone without them."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return World()
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    return World(dist.get_rank(), size)
+
+
+def leave_world(world: World) -> None:
+    if world.size > 1:
+        dist.destroy_process_group()
+
+
+class GradientBuffer:
+    """All gradients in one flat tensor, which the parameters' `.grad` are views of: summing over ranks needs no copy."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self.parameters = list(parameters)
+        self.flat = torch.zeros(sum(p.numel() for p in self.parameters), device=self.parameters[0].device)
+        sizes = [p.numel() for p in self.parameters]
+        self.views = [view.view_as(p) for view, p in zip(self.flat.split(sizes), self.parameters, strict=True)]
+
+    def clear(self) -> None:
+        """Zero the buffer. Parameters that do not train now get no gradient, so the optimiser passes them over."""
+        self.flat.zero_()
+        for parameter, view in zip(self.parameters, self.views, strict=True):
+            parameter.grad = view if parameter.requires_grad else None
+
+    def sum_over(self, world: World) -> None:
+        world.sum(self.flat)
+
+    def clip(self, limit: float) -> float:
+        """Scale the gradients to a norm of at most `limit`; returns the norm before, which may be inf or nan (then nothing is done)."""
+        norm = float(self.flat.norm())
+        if limit < norm < float("inf"):
+            self.flat.mul_(limit / norm)
+        return norm
+
+
+def start_ranks(processes: int, arguments: Sequence[str]) -> int:
+    """Run `qwenvl train ARGUMENTS` as `processes` ranks on this machine and return the exit code of rank 0, or of the first to fail.
+
+    An interrupt is passed on, so that every rank ends its step and saves. If one rank dies, the others are ended too.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {**os.environ, "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, "-m", "qwenvl", "train", *arguments]
+    ranks = [
+        # A session of its own: a Ctrl-C on the terminal then arrives once, through the handler below.
+        subprocess.Popen(command, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, start_new_session=True)
+        for rank in range(processes)
+    ]
+
+    def pass_on(number: int, frame: object) -> None:
+        for process in ranks:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    handlers = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return _wait(ranks)
+    finally:
+        for process in ranks:
+            if process.poll() is None:
+                process.kill()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
+    """Wait for all ranks; the first failing one decides, at once."""
+    import time
+
+    while True:
+        codes = [process.poll() for process in ranks]
+        failed = [code for code in codes if code not in (None, 0, 130)]
+        if failed:
+            return failed[0] if failed[0] > 0 else 128 - failed[0]
+        if None not in codes:
+            return max(code for code in codes if code is not None)
+        time.sleep(0.1)

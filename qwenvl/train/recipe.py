@@ -1,0 +1,121 @@
+"""A recipe: everything that decides a run, as one strict YAML file. What the run used is saved beside its results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from qwenvl.config import ConfigError, ModelConfig, Strict, load_yaml
+from qwenvl.data.mixture import DataRecipe
+from qwenvl.families import find_preset, get_family
+from qwenvl.families.spec import FamilySpec, Markup
+
+PARTS = ("vision_tower", "connector", "decoder")
+Part = Literal["vision_tower", "connector", "decoder"]
+
+
+class ModelRecipe(Strict):
+    preset: str = "qwen-vl-nano"
+    image_size: int | None = None
+    """Side of the picture in pixels for this stage; none keeps the preset's."""
+    tokenizer: str | None = None
+    """Folder with tokenizer.json; none means the one that ships with the package."""
+
+
+class ObjectiveRecipe(Strict):
+    kind: Literal["next_token", "dense_patches"] = "next_token"
+    dense_weight: float = 0.0
+    """Weight of the dense patch loss beside next-token prediction."""
+    box_loss_weight: float = 2.0
+    """Within the dense loss: weight of the box error beside the class error."""
+
+
+class OptimRecipe(Strict):
+    lr: float
+    min_lr: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    schedule: Literal["cosine", "trapezoid"] = "cosine"
+    warmup_steps: int = 0
+    decay_fraction: float = 0.25
+    """Trapezoid only: the last part of the steps, over which the rate falls linearly to min_lr."""
+    lr_multipliers: dict[Part, float] = Field(default_factory=dict)
+    tower_layer_decay: float = 1.0
+
+
+class TrainRecipe(Strict):
+    steps: int
+    micro_batch_rows: int = 16
+    """Rows in one forward pass of one process; the rest of its share of data.rows_per_step is accumulated."""
+    precision: Literal["float32", "bf16"] = "bf16"
+    frozen: tuple[Part, ...] = ()
+    unfreeze_after: dict[Part, int] = Field(default_factory=dict)
+    """Parts frozen for their first so many steps."""
+    checkpoint_every: int = 200
+    keep_checkpoints: int = 2
+    log_every: int = 10
+    curve_every: int = 200
+    threads: int = 1
+    """Threads of each process."""
+
+
+class Recipe(Strict):
+    name: str
+    run: str
+    """Folder for checkpoints, metrics and the final model."""
+    seed: int = 0
+    deviations: tuple[str, ...] = ()
+    """In which ways, in words, this recipe departs from the published one."""
+    init_from: dict[Part, str] = Field(default_factory=dict)
+    """Part -> the folder of an earlier run, or of a model; parts not named start from their initialisation."""
+    model: ModelRecipe = ModelRecipe()
+    data: DataRecipe
+    objective: ObjectiveRecipe = ObjectiveRecipe()
+    optim: OptimRecipe
+    train: TrainRecipe
+
+    def model_config_of_stage(self) -> ModelConfig:
+        config = find_preset(self.model.preset).config
+        if self.model.image_size is None:
+            return config
+        if self.model.image_size % config.vision.patch_size:
+            raise ConfigError(f"model.image_size {self.model.image_size}: must be a multiple of {config.vision.patch_size}, the patch size")
+        return config.model_copy(update={"vision": config.vision.model_copy(update={"image_size": self.model.image_size})})
+
+    def markup(self) -> Markup:
+        return find_preset(self.model.preset).markup
+
+    def family(self) -> FamilySpec:
+        return get_family(find_preset(self.model.preset).config.family)
+
+
+def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """Read and check a recipe file. Raises ConfigError, one line."""
+    recipe = load_yaml(path, Recipe, overrides)
+    never_trained = set(recipe.train.frozen) & set(recipe.train.unfreeze_after)
+    if never_trained:
+        raise ConfigError(f"{path}: {', '.join(sorted(never_trained))} both in train.frozen and in train.unfreeze_after; keep one")
+    if recipe.objective.kind == "dense_patches" and recipe.data.packing != "pictures":
+        raise ConfigError(f"{path}: objective dense_patches reads pictures alone; set data.packing: pictures")
+    return recipe
+
+
+RESUMABLE = ("train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.log_every", "train.curve_every", "train.threads", "run")
+"""Keys that may change when a run is resumed; `train.micro_batch_rows` may too, up to rounding."""
+
+
+def changed_keys(saved: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys whose values differ, without those that a resumed run may change."""
+    changed: list[str] = []
+    for key in sorted(set(saved) | set(now)):
+        dotted = f"{prefix}{key}"
+        before, after = saved.get(key), now.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            changed += changed_keys(before, after, f"{dotted}.")
+        elif before != after and dotted not in (*RESUMABLE, "train.micro_batch_rows", "name", "deviations"):
+            changed.append(dotted)
+    return changed

@@ -1,0 +1,254 @@
+"""Model folders in the published layout: read config.json, load strictly, save so that others can read it.
+
+Loading builds the model without memory (meta device) and gives it the file's own pages: 9.6B parameters load in seconds and take
+memory only as they are touched, unless another device or dtype is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
+
+from qwenvl.config import ConfigError, ModelConfig
+from qwenvl.families import family_of_config, get_family
+from qwenvl.families.spec import FamilySpec
+from qwenvl.weights.files import SAFETENSORS_INDEX, WHOLE_SAFETENSORS, StoredTensor, open_tensors
+from qwenvl.weights.maps import TIED_HEAD, Entry, Shape, WeightsError, name_table
+from qwenvl.weights.quantize import SCALE_SUFFIX, int8_bytes, is_quantized_shape, quantize_rows
+
+if TYPE_CHECKING:
+    import torch
+
+    from qwenvl.models.vlm import VisionLanguageModel
+
+CONFIG = "config.json"
+MAX_SHARD_BYTES = 5 * 10**9
+Quantization = Literal["int8"]
+
+
+def read_config(folder: str | Path) -> tuple[dict[str, Any], ModelConfig, FamilySpec]:
+    """config.json as it stands, what it means, and the family it belongs to. Raises ConfigError, one line."""
+    path = Path(folder) / CONFIG
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problem = "no config.json here" if Path(folder).is_dir() else "no such folder"
+        raise ConfigError(f"{folder}: {problem}; give the folder of a model") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected a JSON object")
+    spec = family_of_config(raw, str(path))
+    if "quantization_config" in raw:
+        method = (raw["quantization_config"] or {}).get("quant_method", "gptq")
+        raise ConfigError(f"{path}: weights quantised by {method} are not supported; use the bfloat16 checkpoint")
+    try:
+        return raw, spec.parse_config(raw), spec
+    except ConfigError as error:
+        raise ConfigError(f"{folder}: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {error.title}: {key}: {first['msg']}") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{path}: a value has the wrong type ({error})") from None
+
+
+def build_meta(config: ModelConfig) -> VisionLanguageModel:
+    """The model with shapes and no memory: to count parameters, or to be given tensors."""
+    import torch
+
+    from qwenvl.models.vlm import VisionLanguageModel
+
+    with torch.device("meta"):
+        return VisionLanguageModel(config)
+
+
+def parameter_shapes(model: torch.nn.Module) -> dict[str, Shape]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def load_model(
+    folder: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+) -> VisionLanguageModel:
+    """The model of a folder, in evaluation mode.
+
+    device: None is a GPU if there is one. dtype: None keeps the file's (int8 files: float32).
+    Raises ConfigError or WeightsError naming the file and the tensor.
+    """
+    import torch
+
+    _, config, _ = read_config(folder)
+    stored = open_tensors(Path(folder))
+    if dtype is None and any(tensor.quantized for tensor in stored.values()):
+        dtype = torch.float32
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = build_meta(config)
+    entries = name_table(config, parameter_shapes(model))
+    check_names(entries, stored, config, str(folder))
+    state: dict[str, torch.Tensor] = {}
+    for entry in entries:
+        # On the CPU and in the file's dtype this is no copy: the parameters are views of the mapped file.
+        tensor = stored[entry.published].read().to(device=device, dtype=dtype)
+        state |= entry.to_ours(tensor)
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.eval()
+
+
+def check_names(entries: list[Entry], stored: Mapping[str, StoredTensor], config: ModelConfig, where: str) -> None:
+    """Raise WeightsError unless `stored` holds exactly the tensors of `entries`, each of its shape."""
+    wanted = {entry.published: entry for entry in entries}
+    head, embedding = TIED_HEAD[config.family]
+    if config.decoder.tie_word_embeddings and head in stored and embedding in stored:
+        _check_tied(stored[head], stored[embedding])
+        stored = {name: tensor for name, tensor in stored.items() if name != head}
+    missing = sorted(wanted.keys() - stored.keys())
+    unknown = sorted(stored.keys() - wanted.keys())
+    problems = []
+    if missing:
+        problems.append(f"{_listed('missing', missing)}, wanted with the shape {wanted[missing[0]].shape}")
+    if unknown:
+        first = stored[unknown[0]]
+        problems.append(f"{_listed('unknown', unknown)}, in {first.file.name} with the shape {first.shape}")
+    if problems:
+        raise WeightsError(f"{where}: {'; '.join(problems)}; the weights do not belong to this config.json")
+    for name, entry in wanted.items():
+        if stored[name].shape != entry.shape:
+            raise WeightsError(
+                f"{stored[name].file}: tensor {name!r} has the shape {stored[name].shape}, but config.json asks for {entry.shape}"
+            )
+        if not stored[name].dtype.is_floating_point:
+            raise WeightsError(f"{stored[name].file}: tensor {name!r} has the dtype {stored[name].dtype}, not a floating-point one")
+
+
+def _listed(kind: str, names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{kind} tensor{'s' if len(names) > 1 else ''} {', '.join(map(repr, names[:3]))}{more}"
+
+
+def _check_tied(head: StoredTensor, embedding: StoredTensor) -> None:
+    import torch
+
+    if head.shape != embedding.shape or not torch.equal(head.read(), embedding.read()):
+        raise WeightsError(
+            f"{head.file}: {head.name!r} {head.shape} differs from {embedding.name!r} {embedding.shape}, "
+            "but config.json ties them; set tie_word_embeddings to false or drop the head"
+        )
+
+
+def save_model(
+    model: VisionLanguageModel,
+    folder: str | Path,
+    *,
+    extra_config: Mapping[str, Any] | None = None,
+    quantize: Quantization | None = None,
+    dtype: torch.dtype | None = None,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Write config.json and the weights under their published names, in one file or in shards with an index.
+
+    extra_config: further keys of config.json (`coordinate_digits`). dtype: None keeps the parameters' own. quantize="int8" stores
+    matrices in int8 with a scale per row and vectors in float32. Other files of an existing folder stay; a folder that did not
+    exist appears whole or not at all.
+    """
+    config = model.config
+    parameters = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    entries = name_table(config, {name: tuple(tensor.shape) for name, tensor in parameters.items()})
+    raw = get_family(config.family).write_config(config)
+    if not quantize:
+        raw["torch_dtype"] = str(dtype or parameters["decoder.embed_tokens.weight"].dtype).removeprefix("torch.")
+    raw |= dict(extra_config or {})
+    with _whole_or_nothing(Path(folder)) as scratch:
+        _write_shards(entries, parameters, scratch, quantize, dtype, max_shard_bytes)
+        (scratch / CONFIG).write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_shards(
+    entries: list[Entry], parameters: Mapping[str, torch.Tensor], scratch: Path,
+    quantize: Quantization | None, dtype: torch.dtype | None, max_shard_bytes: int,
+) -> None:
+    from safetensors.torch import save_file
+
+    sizes = [_stored_bytes(entry, parameters, quantize, dtype) for entry in entries]
+    shards = _plan_shards(entries, sizes, max_shard_bytes)
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        name = WHOLE_SAFETENSORS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        tensors = {}
+        for entry in shard:
+            tensors |= _to_store(entry.published, entry.to_published(parameters), quantize, dtype)
+        save_file(tensors, str(scratch / name), metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(tensors, name)
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": sum(sizes)}, "weight_map": dict(sorted(weight_map.items()))}
+        (scratch / SAFETENSORS_INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _stored_bytes(
+    entry: Entry, parameters: Mapping[str, torch.Tensor], quantize: Quantization | None, dtype: torch.dtype | None
+) -> int:
+    if quantize:
+        return int8_bytes(entry.shape)
+    return sum(parameters[name].numel() * (dtype or parameters[name].dtype).itemsize for name in entry.ours)
+
+
+def _plan_shards(entries: list[Entry], sizes: list[int], limit: int) -> list[list[Entry]]:
+    shards: list[list[Entry]] = [[]]
+    filled = 0
+    for entry, size in zip(entries, sizes, strict=True):
+        if shards[-1] and filled + size > limit:
+            shards.append([])
+            filled = 0
+        shards[-1].append(entry)
+        filled += size
+    return shards
+
+
+def _to_store(
+    name: str, tensor: torch.Tensor, quantize: Quantization | None, dtype: torch.dtype | None
+) -> dict[str, torch.Tensor]:
+    import torch
+
+    if not quantize:
+        return {name: tensor.to(device="cpu", dtype=dtype).contiguous()}
+    if not torch.isfinite(tensor).all():
+        raise WeightsError(f"tensor {name!r} holds values that are not finite; it cannot be stored in int8")
+    if not is_quantized_shape(tensor.shape):
+        return {name: tensor.to(device="cpu", dtype=torch.float32).contiguous()}
+    quantized, scale = quantize_rows(tensor.cpu())
+    return {name: quantized, name + SCALE_SUFFIX: scale}
+
+
+@contextmanager
+def _whole_or_nothing(folder: Path) -> Iterator[Path]:
+    """A scratch folder beside `folder` whose files move there in the end: all of them, or none if the body raises."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise WeightsError(f"{folder}: cannot be written ({error.strerror})") from None
+    try:
+        scratch.chmod(0o755)
+        yield scratch
+        if not folder.exists():
+            scratch.rename(folder)
+            return
+        written = {path.name for path in scratch.iterdir()}
+        for path in sorted(scratch.iterdir()):
+            os.replace(path, folder / path.name)
+        # Weights of an earlier save would be read instead of, or beside, the new ones.
+        for stale in [*folder.glob("model-*-of-*.safetensors"), folder / SAFETENSORS_INDEX, folder / WHOLE_SAFETENSORS]:
+            if stale.name not in written:
+                stale.unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

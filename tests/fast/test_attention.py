@@ -1,0 +1,100 @@
+"""Attention against its slow reference: packed documents, branches, pictures, grouped heads, and the cache."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from qwenvl.config import DecoderConfig
+from qwenvl.inference.cache import KVCache
+from qwenvl.models.attention import PackedLayout, attention, reference_attention
+from qwenvl.models.decoder import Decoder
+from qwenvl.models.rope import rotary
+
+UNEVEN = [0] * 5 + [1] * 3 + [2] * 7
+EVEN = [0] * 4 + [1] * 4
+BRANCHES = [0, 0, 0, 1, 1, 0, 0, 1, 0, 0, 1, 1, 2, 2, 3]
+
+
+def heads(tokens: int, count: int, grad: bool = False) -> torch.Tensor:
+    return torch.randn(tokens, count, 8, generator=torch.Generator().manual_seed(tokens * 31 + count)).requires_grad_(grad)
+
+
+@pytest.mark.parametrize("grad", [False, True], ids=["fused", "plain"])
+@pytest.mark.parametrize("kv_heads", [4, 2], ids=["mha", "gqa"])
+@pytest.mark.parametrize("documents", [UNEVEN, EVEN, [0] * 6], ids=["uneven", "even", "one"])
+def test_packed_documents_equal_the_reference(documents: list[int], kv_heads: int, grad: bool) -> None:
+    ids = torch.tensor(documents)
+    q, k, v = heads(len(ids), 4, grad), heads(len(ids), kv_heads, grad) * 1.1, heads(len(ids), kv_heads, grad) * 0.9
+    ours = attention(q, k, v, PackedLayout.of(ids))
+    torch.testing.assert_close(ours, reference_attention(q, k, v, ids).float(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("grad", [False, True], ids=["fused", "plain"])
+def test_branches_see_the_shared_prefix_and_themselves_only(grad: bool) -> None:
+    ids, branches = torch.tensor(UNEVEN), torch.tensor(BRANCHES)
+    q, k, v = heads(15, 4, grad), heads(15, 4, grad) + 0.1, heads(15, 4, grad) - 0.1
+    ours = attention(q, k, v, PackedLayout.of(ids, branches))
+    torch.testing.assert_close(ours, reference_attention(q, k, v, ids, branches).float(), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(ours, reference_attention(q, k, v, ids).float(), atol=1e-3)
+
+
+@pytest.mark.parametrize("lengths", [[5, 3, 7], [4, 4]])
+def test_pictures_attend_freely_within_themselves(lengths: list[int]) -> None:
+    ids = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    q, k, v = heads(len(ids), 4), heads(len(ids), 4) + 0.1, heads(len(ids), 4) - 0.1
+    ours = attention(q, k, v, PackedLayout.full(torch.tensor(lengths)))
+    torch.testing.assert_close(ours, reference_attention(q, k, v, ids, causal=False).float(), atol=1e-5, rtol=1e-5)
+
+
+def random_decoder() -> Decoder:
+    config = DecoderConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, trained_length=64,
+    )
+    decoder = Decoder(config).eval()
+    generator = torch.Generator().manual_seed(5)
+    for parameter in decoder.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * (0.3 if parameter.dim() > 1 else 1.0)
+    return decoder
+
+
+def whole(decoder: Decoder, ids: torch.Tensor) -> torch.Tensor:
+    table = rotary(torch.arange(len(ids)), 8, 1e4)
+    return decoder(decoder.embed(ids), table, PackedLayout.of(torch.zeros(len(ids), dtype=torch.long)))
+
+
+@torch.no_grad()
+def test_cache_equals_no_cache_in_chunks_of_uneven_sequences() -> None:
+    decoder = random_decoder()
+    a, b = torch.arange(11) % 50, (torch.arange(6) * 7) % 50
+    cache = KVCache(decoder.config, 2, 16, dtype=torch.float32)
+    done, pieces = [0, 0], ([], [])
+    for take in ([5, 2], [1, 1], [4, 0], [1, 3]):  # prefill, decode, one sequence waits, chunk
+        parts = [ids[start : start + count] for ids, start, count in zip((a, b), done, take, strict=True)]
+        positions = torch.cat([torch.arange(start, start + count) for start, count in zip(done, take, strict=True)])
+        out = decoder(decoder.embed(torch.cat(parts)), rotary(positions, 8, 1e4), cache.extend(take), cache)
+        for piece, row in zip(pieces, out.split(take), strict=True):
+            piece.append(row)
+        done = [start + count for start, count in zip(done, take, strict=True)]
+    for ids, piece in zip((a, b), pieces, strict=True):
+        torch.testing.assert_close(torch.cat(piece), whole(decoder, ids), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_cache_refuses_to_overflow_and_keeps_chosen_sequences() -> None:
+    decoder = random_decoder()
+    cache = KVCache(decoder.config, 2, 4, dtype=torch.float32)
+    cache.extend([3, 1])
+    with pytest.raises(ValueError, match="holds 4 tokens"):
+        cache.extend([2, 0])
+
+
+@torch.no_grad()
+def test_packed_equals_separate() -> None:
+    decoder = random_decoder()
+    a, b = torch.arange(11) % 50, (torch.arange(6) * 7) % 50
+    ids = torch.tensor([0] * 11 + [1] * 6)
+    positions = torch.cat([torch.arange(11), torch.arange(6)])
+    packed = decoder(decoder.embed(torch.cat([a, b])), rotary(positions, 8, 1e4), PackedLayout.of(ids))
+    torch.testing.assert_close(packed, torch.cat([whole(decoder, a), whole(decoder, b)]), atol=1e-5, rtol=1e-5)
