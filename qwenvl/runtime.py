@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,14 +98,11 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.parent / f".{path.stem}.{os.getpid()}.{secrets.token_hex(4)}{path.suffix}"
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
         _flush(temporary)
-        # mkstemp makes files that only their owner may read; the result gets the mode that open() would have given it.
-        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -167,8 +164,3 @@ def _flush(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

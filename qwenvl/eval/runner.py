@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from qwenvl.eval.task import Answer, EvaluationError, Prediction, Question
 from qwenvl.families.spec import Markup
 from qwenvl.processing.regions import write_regions
+from qwenvl.runtime import atomic_write
 from qwenvl.types import Message, RegionPart, Sample, Style, TextPart
 
 PREDICTIONS, RUN, SCORES = "predictions.jsonl", "run.json", "scores.json"
@@ -144,10 +145,8 @@ def read_predictions(folder: Path) -> list[Prediction]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Written beside and renamed into place: a reader never sees half a file."""
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def fingerprint(folder: Path) -> dict[str, str]:

@@ -7,8 +7,9 @@ over the sum of the possible, over all questions of a (condition, measure, langu
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ Tally = tuple[float, float]
 CONFIDENCE_Z = 1.959964
 """Two-sided 95 % quantile of the normal distribution."""
 RESAMPLES = 1000
+CONSTANT_ANSWERS = 32
+"""How many of the most frequent reference answers are tried as the one answer to everything."""
 
 
 class EvaluationError(QwenVLError):
@@ -68,20 +71,6 @@ class Prediction:
 
 Scorer = Callable[[Prediction], Mapping[str, Tally]]
 """Prediction -> {measure: (earned, possible)}. Pure: no model, no file, no clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One line of a benchmark: which questions, how long a reply may be, how it is scored.
-
-    `source` names the task in data/tasks.py that the questions come from; `conditions` the kinds of scene it is asked about.
-    """
-
-    name: str
-    source: str
-    max_new_tokens: int
-    conditions: tuple[str, ...]
-    measures: tuple[str, ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +133,26 @@ def score_all(predictions: Sequence[Prediction], scorer: Scorer) -> Scores:
         if sum(possible for _, possible in collected) > 0:
             scores.setdefault(condition, {}).setdefault(measure, {})[language] = summarise(collected)
     return scores
+
+
+def chance_levels(predictions: Sequence[Prediction], scorer: Scorer) -> dict[str, dict[str, dict[str, float]]]:
+    """condition -> measure -> language -> what a model that does not look at the picture can get.
+
+    It is the score of the best single answer given to every question of a task, out of the references that occur most often:
+    one half where yes and no are balanced, the share of the commonest colour or count, of the luckiest fixed box.
+    """
+    groups: dict[tuple[str, str, str], list[Prediction]] = {}
+    for prediction in predictions:
+        groups.setdefault((prediction.condition, prediction.task, prediction.language), []).append(prediction)
+    levels: dict[str, dict[str, dict[str, float]]] = {}
+    for (condition, _, language), group in sorted(groups.items()):
+        references = Counter(prediction.reference for prediction in sorted(group, key=lambda prediction: prediction.id))
+        for answer, _ in references.most_common(CONSTANT_ANSWERS):
+            given = [scorer(replace(prediction, reply=answer)) for prediction in group]
+            for measure in {measure for tallies in given for measure in tallies}:
+                tallies = [tallies[measure] for tallies in given if measure in tallies]
+                possible = sum(tally[1] for tally in tallies)
+                if possible > 0:
+                    best = levels.setdefault(condition, {}).setdefault(measure, {})
+                    best[language] = max(best.get(language, 0.0), sum(tally[0] for tally in tallies) / possible)
+    return levels

@@ -48,9 +48,10 @@ class Reply:
     text: str
     readable: str
     regions: tuple[Region, ...]
-    image_sizes: tuple[tuple[int, int], ...]
     usage: Usage
     finish_reason: FinishReason
+    tokens: tuple[int, ...] = ()
+    image_sizes: tuple[tuple[int, int], ...] = ()
 
     @property
     def pixels(self) -> tuple[PixelRegion, ...]:

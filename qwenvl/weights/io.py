@@ -7,22 +7,19 @@ memory only as they are touched, unless another device or dtype is asked for.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from qwenvl.config import ConfigError, ModelConfig
 from qwenvl.families import family_of_config, get_family
 from qwenvl.families.spec import FamilySpec
-from qwenvl.weights.files import SAFETENSORS_INDEX, WHOLE_SAFETENSORS, StoredTensor, open_tensors
+from qwenvl.runtime import resolve_device
+from qwenvl.weights.files import StoredTensor, open_tensors
 from qwenvl.weights.maps import TIED_HEAD, Entry, Shape, WeightsError, name_table
-from qwenvl.weights.quantize import SCALE_SUFFIX, int8_bytes, is_quantized_shape, quantize_rows
+from qwenvl.weights.write import MAX_SHARD_BYTES, Quantization, whole_or_nothing, write_shards
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +27,6 @@ if TYPE_CHECKING:
     from qwenvl.models.vlm import VisionLanguageModel
 
 CONFIG = "config.json"
-MAX_SHARD_BYTES = 5 * 10**9
-Quantization = Literal["int8"]
 
 
 def read_config(folder: str | Path) -> tuple[dict[str, Any], ModelConfig, FamilySpec]:
@@ -92,14 +87,14 @@ def load_model(
     stored = open_tensors(Path(folder))
     if dtype is None and any(tensor.quantized for tensor in stored.values()):
         dtype = torch.float32
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    target = resolve_device(device)
     model = build_meta(config)
     entries = name_table(config, parameter_shapes(model))
     check_names(entries, stored, config, str(folder))
     state: dict[str, torch.Tensor] = {}
     for entry in entries:
         # On the CPU and in the file's dtype this is no copy: the parameters are views of the mapped file.
-        tensor = stored[entry.published].read().to(device=device, dtype=dtype)
+        tensor = stored[entry.published].read().to(device=target, dtype=dtype)
         state |= entry.to_ours(tensor)
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval()
@@ -168,87 +163,6 @@ def save_model(
     if not quantize:
         raw["torch_dtype"] = str(dtype or parameters["decoder.embed_tokens.weight"].dtype).removeprefix("torch.")
     raw |= dict(extra_config or {})
-    with _whole_or_nothing(Path(folder)) as scratch:
-        _write_shards(entries, parameters, scratch, quantize, dtype, max_shard_bytes)
+    with whole_or_nothing(Path(folder)) as scratch:
+        write_shards(entries, parameters, scratch, quantize, dtype, max_shard_bytes)
         (scratch / CONFIG).write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _write_shards(
-    entries: list[Entry], parameters: Mapping[str, torch.Tensor], scratch: Path,
-    quantize: Quantization | None, dtype: torch.dtype | None, max_shard_bytes: int,
-) -> None:
-    from safetensors.torch import save_file
-
-    sizes = [_stored_bytes(entry, parameters, quantize, dtype) for entry in entries]
-    shards = _plan_shards(entries, sizes, max_shard_bytes)
-    weight_map: dict[str, str] = {}
-    for number, shard in enumerate(shards, start=1):
-        name = WHOLE_SAFETENSORS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {}
-        for entry in shard:
-            tensors |= _to_store(entry.published, entry.to_published(parameters), quantize, dtype)
-        save_file(tensors, str(scratch / name), metadata={"format": "pt"})
-        weight_map |= dict.fromkeys(tensors, name)
-    if len(shards) > 1:
-        index = {"metadata": {"total_size": sum(sizes)}, "weight_map": dict(sorted(weight_map.items()))}
-        (scratch / SAFETENSORS_INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-
-
-def _stored_bytes(
-    entry: Entry, parameters: Mapping[str, torch.Tensor], quantize: Quantization | None, dtype: torch.dtype | None
-) -> int:
-    if quantize:
-        return int8_bytes(entry.shape)
-    return sum(parameters[name].numel() * (dtype or parameters[name].dtype).itemsize for name in entry.ours)
-
-
-def _plan_shards(entries: list[Entry], sizes: list[int], limit: int) -> list[list[Entry]]:
-    shards: list[list[Entry]] = [[]]
-    filled = 0
-    for entry, size in zip(entries, sizes, strict=True):
-        if shards[-1] and filled + size > limit:
-            shards.append([])
-            filled = 0
-        shards[-1].append(entry)
-        filled += size
-    return shards
-
-
-def _to_store(
-    name: str, tensor: torch.Tensor, quantize: Quantization | None, dtype: torch.dtype | None
-) -> dict[str, torch.Tensor]:
-    import torch
-
-    if not quantize:
-        return {name: tensor.to(device="cpu", dtype=dtype).contiguous()}
-    if not torch.isfinite(tensor).all():
-        raise WeightsError(f"tensor {name!r} holds values that are not finite; it cannot be stored in int8")
-    if not is_quantized_shape(tensor.shape):
-        return {name: tensor.to(device="cpu", dtype=torch.float32).contiguous()}
-    quantized, scale = quantize_rows(tensor.cpu())
-    return {name: quantized, name + SCALE_SUFFIX: scale}
-
-
-@contextmanager
-def _whole_or_nothing(folder: Path) -> Iterator[Path]:
-    """A scratch folder beside `folder` whose files move there in the end: all of them, or none if the body raises."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise WeightsError(f"{folder}: cannot be written ({error.strerror})") from None
-    try:
-        scratch.chmod(0o755)
-        yield scratch
-        if not folder.exists():
-            scratch.rename(folder)
-            return
-        written = {path.name for path in scratch.iterdir()}
-        for path in sorted(scratch.iterdir()):
-            os.replace(path, folder / path.name)
-        # Weights of an earlier save would be read instead of, or beside, the new ones.
-        for stale in [*folder.glob("model-*-of-*.safetensors"), folder / SAFETENSORS_INDEX, folder / WHOLE_SAFETENSORS]:
-            if stale.name not in written:
-                stale.unlink(missing_ok=True)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,112 @@
+"""`qwenvl doctor`: what a bug report needs, and whether the built-in models load here."""
+
+from __future__ import annotations
+
+import importlib.metadata as metadata
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "torch", "numpy", "pillow", "tokenizers", "safetensors", "huggingface_hub", "pydantic", "pyyaml", "tyro", "rich", "matplotlib", "transformers",
+)  # fmt: skip
+
+# Debian packages with the fonts and names of synthetic scenes: `make system` installs the same ones.
+SCENE_PACKAGES = (
+    "fonts-croscore", "fonts-dejavu-core", "fonts-droid-fallback", "fonts-freefont-ttf", "fonts-inter", "fonts-lato", "fonts-liberation",
+    "fonts-noto-color-emoji", "fonts-open-sans", "fonts-roboto-unhinted", "unicode-cldr-core",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Print versions, device, default dtype and whether the built-in models load: what a bug report needs."""
+
+    json: bool = False
+    """Print one JSON object instead of lines."""
+
+
+def main(arguments: list[str]) -> int:
+    import tyro
+
+    options = tyro.cli(Doctor, args=arguments, prog="qwenvl doctor")
+    report = examine()
+    print(json.dumps(report, indent=2, ensure_ascii=False) if options.json else "\n".join(lines(report)))
+    return 0 if all(model["loads"] for model in report["models"].values()) else 1
+
+
+def examine() -> dict[str, Any]:
+    """The report as plain data. `models` maps each built-in model to {loads, seconds, error}."""
+    from qwenvl import __version__
+    from qwenvl.runtime import environment
+
+    return {
+        "qwenvl": __version__,
+        **environment(),
+        "packages": {name: installed(name) for name in PACKAGES},
+        "models": {name: try_model(name) for name in built_in_models()},
+        "scenes": scene_packages(),
+    }
+
+
+def installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def built_in_models() -> list[str]:
+    folder = Path(__file__).resolve().parents[1] / "assets" / "models"
+    return sorted(path.parent.name for path in folder.glob("*/config.json"))
+
+
+def try_model(name: str) -> dict[str, Any]:
+    """Load a built-in model on the CPU and say how long that took, or why it failed."""
+    from qwenvl.inference.model import load
+    from qwenvl.types import QwenVLError
+
+    start = time.perf_counter()
+    try:
+        load(name, device="cpu")
+    except (QwenVLError, OSError) as error:
+        return {"loads": False, "seconds": None, "error": " ".join(str(error).split())}
+    return {"loads": True, "seconds": round(time.perf_counter() - start, 2), "error": None}
+
+
+def scene_packages() -> dict[str, str | None]:
+    """Version of each Debian package that scenes are drawn with; None where it is missing. Empty on other systems."""
+    if shutil.which("dpkg-query") is None:
+        return {}
+    command = ["dpkg-query", "--show", "--showformat", "${Package} ${Version} ${db:Status-Status}\n", *SCENE_PACKAGES]
+    output = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # exits 1 where one is missing
+    rows = [line.split() for line in output.splitlines()]
+    found = {row[0]: row[1] for row in rows if len(row) == 3 and row[2] == "installed"}
+    return {name: found.get(name) for name in SCENE_PACKAGES}
+
+
+def lines(report: Mapping[str, Any]) -> list[str]:
+    """The report as aligned lines."""
+    cpu, packages = report["cpu"], report["packages"]
+    missing = [name for name, version in report["scenes"].items() if version is None]
+    rows = [
+        ("qwenvl", report["qwenvl"]),
+        ("python", f"{report['python']} on {report['platform']}"),
+        ("packages", ", ".join(f"{name} {version or '(absent)'}" for name, version in packages.items())),
+        ("cpu", f"{cpu['model']}, {cpu['cores']} usable cores, {cpu['threads']} threads, {cpu['capability']}; {' '.join(cpu['flags'])}"),
+        ("memory", f"{report['memory_gib']} GiB" if report["memory_gib"] else "unknown"),
+        ("cuda", ", ".join(f"{device['name']} ({device['memory_gib']} GiB)" for device in report["cuda"]) or "none"),
+        ("default", f"device {report['default_device']}, dtype {report['default_dtype']}"),
+        ("offline", "yes (QWENVL_OFFLINE)" if report["offline"] else "no"),
+        ("scenes", f"not drawable, missing: {' '.join(missing)}" if missing else "fonts and names are installed"),
+    ]
+    if not report["scenes"]:
+        rows[-1] = ("scenes", "unknown: dpkg-query is not here")
+    for name, model in report["models"].items():
+        rows.append(("model", f"{name} loads in {model['seconds']} s" if model["loads"] else f"{name} FAILS: {model['error']}"))
+    return [f"{key:<9} {value}" for key, value in rows]

@@ -1,0 +1,263 @@
+"""QwenVL: a loaded model with its tokenizer and rules. `load` is the door to everything that uses a model.
+
+    model = qwenvl.load("qwen-vl-nano-chat")
+    reply = model.chat([{"role": "user", "content": [{"type": "image", "image": "photo.png"}, {"type": "text", "text": "Where is the dog?"}]}])
+
+Shape letters: T tokens, P patches, V visual tokens, n pictures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qwenvl.config import ModelConfig
+from qwenvl.families.spec import FamilySpec, Markup
+from qwenvl.inference.reply import Reply, Usage
+from qwenvl.inference.sampling import GenerationOptions
+from qwenvl.inference.session import Draft, Session, alpha_of, decode, run_model
+from qwenvl.inference.text_stream import TextStream
+from qwenvl.models.attention import PackedLayout
+from qwenvl.models.vlm import VisionLanguageModel
+from qwenvl.processing.encode import Processor
+from qwenvl.processing.image import image_to_patches, open_image
+from qwenvl.processing.messages import messages_to_sample
+from qwenvl.processing.positions import positions_1d
+from qwenvl.processing.regions import read_regions, strip_markup
+from qwenvl.processing.tokenizer import Tokenizer
+from qwenvl.runtime import resolve_device, resolve_dtype
+from qwenvl.types import IGNORE_INDEX, Encoded, ImagePart, QwenVLError, Sample, Style
+from qwenvl.weights.hub import resolve
+from qwenvl.weights.io import load_model, read_config
+
+MAX_NEW_TOKENS = 512  # generation_config.json of Qwen-VL and Qwen-VL-Chat
+TOKENIZER_FILES = ("tokenizer.json", "qwen.tiktoken")
+# `chat_format` of the published generation_config.json -> how messages are rendered.
+STYLES: dict[str, Style] = {"chatml": "chat", "raw": "raw"}
+
+
+class ContextError(QwenVLError, ValueError):
+    """A prompt that leaves the model's context no room."""
+
+
+def load(name_or_path: str | Path, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> QwenVL:
+    """Load a built-in model by name, a folder, or a repository of the hub by its id.
+
+    device: the first GPU if there is one, else the CPU. dtype: bfloat16 on a GPU, float32 on the CPU.
+    Raises a QwenVLError that names the file and what to do.
+    """
+    folder = resolve(name_or_path)
+    raw, config, spec = read_config(folder)
+    device = resolve_device(device)
+    model = load_model(folder, device=device, dtype=resolve_dtype(dtype, device))
+    tokenizer = Tokenizer.from_folder(folder) if any((folder / name).is_file() for name in TOKENIZER_FILES) else None
+    return QwenVL(model, spec, spec.read_markup(raw), tokenizer, _generation_config(folder), str(name_or_path))
+
+
+class QwenVL:
+    """A model ready for use. Nothing of a call stays on it: two threads may use one.
+
+    A checkpoint's style is its generation_config.json's `chat_format`: "chatml" renders turns (Qwen-VL-Chat), "raw" writes the
+    messages one after the other without role names (Qwen-VL, the base), so that the caller's text is the whole prompt:
+    "<picture> What is this? Answer:" has to be spelt out. Sampling settings in that file are not obeyed: greedy unless asked.
+    """
+
+    def __init__(
+        self, model: VisionLanguageModel, spec: FamilySpec, markup: Markup,
+        tokenizer: Tokenizer | None = None, generation_config: dict[str, Any] | None = None, name: str = "",
+    ) -> None:  # fmt: skip
+        self.model = model.eval()
+        self.spec = spec
+        self.markup = markup
+        self.tokenizer = tokenizer
+        self.generation_config = generation_config or {}
+        self.name = name
+        self.style: Style = STYLES.get(self.generation_config.get("chat_format", "chatml"), "chat")
+        self.processor = Processor(model.config, spec, tokenizer, markup) if tokenizer is not None else None
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.model.config
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.decoder.embed_tokens.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.decoder.embed_tokens.weight.dtype
+
+    def encode(self, messages: Sample | Sequence[Any], style: Style | None = None) -> Encoded:
+        """Messages in the OpenAI shape (or a Sample) as the model reads them.
+
+        Ending with a user's message it is a prompt, ready for the answer; ending with the assistant's it is the whole
+        conversation, with labels. Raises QwenVLError for a folder without tokenizer.
+        """
+        if self.processor is None:
+            wanted = " or ".join(TOKENIZER_FILES)
+            raise QwenVLError(f"{self.name}: its folder has no tokenizer; put {wanted} there, or call logits() with token ids")
+        sample = messages if isinstance(messages, Sample) else messages_to_sample(messages)
+        if not sample.messages:
+            raise QwenVLError("no messages: give at least one of the user's")
+        answering = sample.messages[-1].role != "assistant"
+        return self.processor.encode(sample, style or self.style, for_generation=answering)
+
+    def forward(self, encoded: Encoded) -> Tensor:
+        """Logits (T, vocab), float32, of one sequence without a cache: dynamic NTK by its length, logn beyond the trained length."""
+        self._check_context(len(encoded), len(encoded.visual_slots), room=0)
+        branches = None if encoded.branch_ids is None else torch.from_numpy(encoded.branch_ids).to(self.device)
+        layout = PackedLayout.of(torch.zeros(len(encoded), dtype=torch.long, device=self.device), branches)
+        hidden = run_model(self.model, [encoded], [alpha_of(self.model, len(encoded))], layout)
+        with torch.no_grad():
+            return self.model.logits(hidden).float()
+
+    def logits(
+        self, input_ids: Any, images: Sequence[Any] = (), videos: Sequence[Any] = (),
+        min_pixels: int | None = None, max_pixels: int | None = None, position_ids: Any = None,
+    ) -> Tensor:  # fmt: skip
+        """Logits (T, vocab), float32, from ids (T,) with placeholders in place, the pictures in order. Needs no tokenizer.
+
+        What stands between a picture's start and end ids may be anything of the right length: the pad id, or the path bytes of the
+        published tokenizer. min_pixels and max_pixels say nothing to a family that resizes every picture to one square.
+        position_ids (T,) or (3, T), counted from 0 if not given.
+        """
+        if len(videos):
+            raise QwenVLError(f"{self.spec.name} takes no video ({len(videos)} given); pass its frames as pictures")
+        ids = np.asarray(input_ids, dtype=np.int64).reshape(-1)
+        if not len(ids):
+            raise QwenVLError("input_ids is empty: give at least one token id")
+        if ids.min() < 0 or ids.max() >= self.config.decoder.vocab_size:
+            raise QwenVLError(f"input_ids run from {ids.min()} to {ids.max()}, the model's from 0 to {self.config.decoder.vocab_size - 1}")
+        patches, grids, sizes = self._patches([ImagePart(image, min_pixels, max_pixels) for image in images])
+        if position_ids is None:
+            positions = positions_1d(len(ids))
+        else:
+            positions = np.array(np.broadcast_to(np.asarray(position_ids, dtype=np.int64), (3, len(ids))))
+        slots = self._find_slots(ids, grids)
+        labels = np.full(len(ids), IGNORE_INDEX, dtype=np.int64)
+        return self.forward(Encoded(ids, labels, positions, patches, grids, slots, sizes))
+
+    def visual(self, images: Sequence[Any]) -> Tensor:
+        """Visual tokens (V, hidden) of pictures: what stands at their placeholders in the decoder."""
+        patches, grids, _ = self._patches([ImagePart(image) for image in images])
+        if not len(grids):
+            raise QwenVLError("no pictures given: visual() needs at least one")
+        with torch.no_grad():
+            return self.model.visual(torch.from_numpy(patches).to(self.device), torch.from_numpy(grids))
+
+    def chat(self, messages: Sample | Sequence[Any], style: Style | None = None, **options: Any) -> Reply:
+        """The answer to messages that end with the user's. Options: the fields of GenerationOptions."""
+        return self.generate([self.encode(messages, style)], **options)[0]
+
+    def stream(self, messages: Sample | Sequence[Any], style: Style | None = None, **options: Any) -> Iterator[str | Reply]:
+        """Like chat, yielding the text in chunks as it comes, never half a character, and the Reply as the last item."""
+        chosen = GenerationOptions.of(**options)
+        encoded = self.encode(messages, style)
+        session, drafts = self._start([encoded], chosen)
+
+        def chunks() -> Iterator[str | Reply]:
+            for _, chunk in decode(session, drafts):
+                if chunk:
+                    yield chunk
+            yield self._reply(encoded, drafts[0])
+
+        return chunks()  # so that bad messages and options raise here, not at the first next()
+
+    def generate(self, prompts: Sequence[Encoded], options: GenerationOptions | None = None, **changes: Any) -> list[Reply]:
+        """Answers to a batch of prompts, decoded together; each is what it would be alone (greedy in float32: token for token).
+
+        Works without a tokenizer: then Reply.tokens holds the answer and its text is empty.
+        """
+        if not prompts:
+            return []
+        session, drafts = self._start(prompts, GenerationOptions.of(options, **changes))
+        for _ in decode(session, drafts):
+            pass
+        return [self._reply(encoded, draft) for encoded, draft in zip(prompts, drafts)]
+
+    def _start(self, prompts: Sequence[Encoded], options: GenerationOptions) -> tuple[Session, list[Draft]]:
+        context = self.config.decoder.max_position_embeddings
+        wanted = options.max_new_tokens or self.generation_config.get("max_new_tokens") or MAX_NEW_TOKENS
+        if options.stop and self.tokenizer is None:
+            raise QwenVLError(f"{self.name}: stop strings need a tokenizer, which its folder does not have")
+        drafts = []
+        for encoded in prompts:
+            self._check_context(len(encoded), len(encoded.visual_slots), room=1)
+            text = np.delete(encoded.input_ids, encoded.visual_slots).tolist()
+            stream = TextStream(self.tokenizer.id_to_bytes, options.stop) if self.tokenizer else None
+            drafts.append(Draft(options, min(wanted, context - len(encoded)), self._stop_ids(), text, stream))
+        return Session(self.model, prompts, room=max(draft.limit for draft in drafts)), drafts
+
+    def _reply(self, encoded: Encoded, draft: Draft) -> Reply:
+        text = draft.stream.text.strip() if draft.stream else ""
+        pictures = len(encoded.image_sizes)
+        return Reply(
+            text=text,
+            readable=strip_markup(text),
+            regions=tuple(read_regions(text, self.markup, scale=self.markup.scale, image=max(pictures - 1, 0))),
+            usage=Usage(len(encoded), len(draft.tokens), len(encoded.visual_slots)),
+            finish_reason=draft.finish_reason or "stop",
+            tokens=tuple(draft.tokens),
+            image_sizes=encoded.image_sizes,
+        )
+
+    def _stop_ids(self) -> frozenset[int]:
+        """Ends of a turn and of a document, and what the checkpoint's own generation_config.json names."""
+        stated = self.generation_config.get("eos_token_id")
+        ids = set(stated if isinstance(stated, list) else [] if stated is None else [stated])
+        if self.tokenizer is not None:
+            rules = self.spec.chat
+            ids |= {self.tokenizer.special(name) for name in (rules.turn_start, rules.turn_end, rules.document_end)}
+        return frozenset(ids)
+
+    def _check_context(self, length: int, image_tokens: int, room: int) -> None:
+        context = self.config.decoder.max_position_embeddings
+        if length + room > context:
+            raise ContextError(
+                f"the prompt has {length} tokens ({image_tokens} of them for pictures), but the model's context holds {context}"
+                f"{', answer included' if room else ''}; shorten it or give fewer pictures"
+            )
+
+    def _patches(self, images: Sequence[ImagePart]) -> tuple[np.ndarray, np.ndarray, tuple[tuple[int, int], ...]]:
+        """patches (P, C * p * p) float32, grids (n, 3), (width, height) of the originals."""
+        rows = self.config.vision.in_channels * self.config.vision.patch_size**2
+        patches, grids, sizes = [np.zeros((0, rows), np.float32)], [], []
+        for part in images:
+            picture = open_image(part.image)
+            sizes.append(picture.size)
+            pixels, grid = image_to_patches(picture, self.config, self.spec)
+            patches.append(pixels)
+            grids.append(grid)
+        return np.concatenate(patches), np.array(grids, dtype=np.int64).reshape(-1, 3), tuple(sizes)
+
+    def _find_slots(self, ids: np.ndarray, grids: np.ndarray) -> np.ndarray:
+        """Where the visual tokens go (V,): what lies between each picture's start and end ids. Raises QwenVLError with both counts."""
+        starts, ends = (np.flatnonzero(ids == token) for token in (self.config.image_start_id, self.config.image_end_id))
+        if len(starts) != len(grids) or len(ends) != len(grids):
+            raise QwenVLError(f"input_ids open {len(starts)} pictures and close {len(ends)}, but {len(grids)} pictures are given")
+        slots = [np.arange(start + 1, end) for start, end in zip(starts, ends)]
+        for number, (places, grid) in enumerate(zip(slots, grids), start=1):
+            needed = self.spec.visual_tokens(self.config, tuple(grid.tolist()))
+            if len(places) != needed:
+                raise QwenVLError(f"picture {number} has {len(places)} placeholders in input_ids, but becomes {needed} visual tokens")
+        return np.concatenate([np.zeros(0, np.int64), *slots])
+
+
+def _generation_config(folder: Path) -> dict[str, Any]:
+    """generation_config.json, {} where there is none. Raises QwenVLError if it cannot be read."""
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return {}
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise QwenVLError(f"{path}: not valid JSON ({error}); mend or remove it") from None
+    if not isinstance(raw, dict) or raw.get("chat_format", "chatml") not in STYLES:
+        raise QwenVLError(f"{path}: chat_format must be one of {', '.join(STYLES)}")
+    return raw

@@ -1,0 +1,43 @@
+"""What every test shares. Set before torch is imported: one thread (results do not depend on the cores) and no network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["QWENVL_OFFLINE"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from hypothesis import settings
+
+# Examples are the same in every run: a failure on one machine is a failure on all.
+settings.register_profile("qwenvl", derandomize=True, deadline=None, max_examples=50)
+settings.load_profile("qwenvl")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Files that tests read."""
+    return REPOSITORY / "tests" / "data"
+
+
+@pytest.fixture(scope="session")
+def git(repository: Path) -> str:
+    """The path of git, in a checkout. Tests of what is tracked are skipped in an unpacked archive."""
+    program = shutil.which("git")
+    if program is None or not (repository / ".git").exists():
+        pytest.skip("not a git checkout")
+    return program

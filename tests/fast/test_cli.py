@@ -1,0 +1,161 @@
+"""The command's promises that hold for every verb: quick help, lazy imports, one-line errors, exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qwenvl.cli import main as cli
+from qwenvl.types import QwenVLError
+
+HEAVY = ("torch", "numpy", "pydantic", "tyro", "rich", "PIL", "tokenizers", "safetensors", "huggingface_hub", "yaml", "matplotlib")
+
+
+def run(*arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code] if code else [sys.executable, "-m", "qwenvl", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+
+
+def loaded_after(code: str) -> set[str]:
+    """The top-level and qwenvl modules in sys.modules after running `code` in a fresh interpreter."""
+    result = run(code=f"import sys, json\n{code}\njson.dump(sorted(sys.modules), sys.stderr)")
+    assert result.returncode == 0, result.stderr
+    return set(json.loads(result.stderr.splitlines()[-1]))
+
+
+def test_import_qwenvl_imports_nothing_heavy() -> None:
+    assert not loaded_after("import qwenvl").intersection(HEAVY)
+
+
+def test_help_imports_nothing_heavy_and_no_verb() -> None:
+    loaded = loaded_after("from qwenvl.cli.main import main; main(['--help'])")
+    assert not loaded.intersection(HEAVY)
+    assert {name for name in loaded if name.startswith("qwenvl.")} == {"qwenvl.cli", "qwenvl.cli.main"}
+
+
+def test_only_the_called_verb_is_imported() -> None:
+    code = (
+        "import contextlib, io\n"
+        "from qwenvl.cli.main import main\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): main(['doctor', '--help'])"
+    )
+    verbs = {module for module, _ in cli.VERBS.values()}
+    assert loaded_after(code) & verbs == {"qwenvl.cli.doctor"}
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_explains_itself_without_torch(verb: str) -> None:
+    code = (
+        "from qwenvl.cli.main import main\n"
+        f"try: code = main(['{verb}', '--help'])\n"
+        "except SystemExit as stop: code = stop.code\n"
+        "assert not code, code"
+    )
+    result = run(verb, "--help")
+    assert result.returncode == 0, result.stderr
+    assert "usage: qwenvl " + verb in result.stdout
+    assert "torch" not in loaded_after(code)
+
+
+def test_help_takes_a_quarter_of_a_second_of_cpu() -> None:
+    def cpu_seconds() -> float:
+        before = os.times()
+        assert run("--help").returncode == 0
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    assert min(cpu_seconds() for _ in range(5)) <= 0.25
+
+
+def test_help_names_every_verb() -> None:
+    text = cli.help_text()
+    assert all(f"  {verb} " in text for verb in cli.VERBS)
+
+
+def test_unknown_verb_is_wrong_usage_with_a_suggestion() -> None:
+    result = run("aks")
+    assert result.returncode == 2
+    assert result.stderr == "qwenvl: unknown verb 'aks'; did you mean 'ask'?\n"
+    assert run().returncode == 2
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_unknown_option_is_wrong_usage(verb: str) -> None:
+    result = run(verb, "--no-such-option")
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+
+
+def test_version() -> None:
+    import qwenvl
+
+    assert run("--version").stdout == f"qwenvl {qwenvl.__version__}\n"
+
+
+class Verb:
+    """Stands in for a verb's module."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def main(self, arguments: list[str]) -> int:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (QwenVLError("photo.png: not a picture;\n give a PNG"), 1, "qwenvl: photo.png: not a picture; give a PNG\n"),
+        (PermissionError(13, "Permission denied", "/out.png"), 1, "qwenvl: /out.png: Permission denied\n"),
+        (ModuleNotFoundError("no", name="matplotlib.pyplot"), 1, "qwenvl: matplotlib is not installed; install it with: pip install 'qwenvl[train]'\n"),
+        (KeyboardInterrupt(), 130, "qwenvl: interrupted\n"),
+    ],
+)  # fmt: skip
+def test_errors_of_the_user_are_one_line(
+    error: BaseException, code: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib, "import_module", lambda name: Verb(error))
+    assert cli.main(["ask"]) == code
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("error", [ValueError("bug"), ModuleNotFoundError("no", name="qwenvl.missing")])
+def test_bugs_keep_their_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib, "import_module", lambda name: Verb(error))
+    with pytest.raises(type(error)):
+        cli.main(["ask"])
+
+
+def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
+    """`qwenvl … | head -1` ends without a complaint, whatever is still to be printed."""
+    code = (
+        "import sys, types\n"
+        "verb = types.ModuleType('qwenvl.cli.ask')\n"
+        "verb.main = lambda arguments: [print('x' * 1000) for _ in range(1000)] and 0\n"
+        "sys.modules['qwenvl.cli.ask'] = verb\n"
+        "from qwenvl.cli.main import main\n"
+        "sys.exit(main(['ask']))"
+    )
+    errors = tmp_path / "errors"
+    with errors.open("w") as stderr:
+        child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=stderr)
+        assert child.stdout is not None
+        child.stdout.readline()
+        child.stdout.close()
+        child.wait(timeout=60)
+    assert errors.read_text() == ""
+
+
+def test_doctor_says_what_a_bug_report_needs() -> None:
+    result = run("doctor", "--json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert {"qwenvl", "python", "torch", "cpu", "cuda", "default_device", "default_dtype", "offline", "packages", "models", "scenes"} <= set(report)
+    assert report["packages"]["torch"] == report["torch"]
+    assert report["default_dtype"] in ("float32", "bfloat16")
