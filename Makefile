@@ -12,7 +12,7 @@ PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c c
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
 
 # Fonts and names that synthetic scenes are drawn with. Training and scene tests need them; the demo and a model's use do not.
-PACKAGES = fonts-croscore fonts-dejavu-core fonts-droid-fallback fonts-freefont-ttf fonts-inter fonts-lato fonts-liberation \
+PACKAGES = fonts-croscore fonts-crosextra-caladea fonts-crosextra-carlito fonts-dejavu-core fonts-droid-fallback fonts-inter fonts-lato fonts-roboto-slab \
 	fonts-noto-color-emoji fonts-open-sans fonts-roboto-unhinted unicode-cldr-core
 
 .PHONY: demo test fast oracle slow lint bench system clean

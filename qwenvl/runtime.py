@@ -122,7 +122,6 @@ def environment() -> dict[str, Any]:
             "flags": [flag for flag in CPU_FLAGS if flag in (_proc_field("/proc/cpuinfo", "flags") or "").split()],
             "cores": usable_cores(),
             "threads": torch.get_num_threads(),
-            "capability": torch.backends.cpu.get_cpu_capability(),
         },
         "memory_gib": _memory_gib(),
         "cuda": _cuda_devices(),

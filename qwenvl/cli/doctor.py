@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata as metadata
 import json
-import shutil
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,13 +11,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "torch", "numpy", "pillow", "tokenizers", "safetensors", "huggingface_hub", "pydantic", "pyyaml", "tyro", "rich", "matplotlib", "transformers",
-)  # fmt: skip
-
-# Debian packages with the fonts and names of synthetic scenes: `make system` installs the same ones.
-SCENE_PACKAGES = (
-    "fonts-croscore", "fonts-dejavu-core", "fonts-droid-fallback", "fonts-freefont-ttf", "fonts-inter", "fonts-lato", "fonts-liberation",
-    "fonts-noto-color-emoji", "fonts-open-sans", "fonts-roboto-unhinted", "unicode-cldr-core",
+    "torch", "numpy", "pillow", "tokenizers", "safetensors", "huggingface_hub", "pydantic", "pyyaml", "tyro", "rich",
+    "matplotlib", "transformers",
 )  # fmt: skip
 
 
@@ -41,8 +34,10 @@ def main(arguments: list[str]) -> int:
 
 
 def examine() -> dict[str, Any]:
-    """The report as plain data. `models` maps each built-in model to {loads, seconds, error}."""
+    """The report as plain data. `models` maps each built-in model to {loads, seconds, error}; `scenes` maps what scenes are drawn
+    with, Debian packages mostly, to versions."""
     from qwenvl import __version__
+    from qwenvl.data.synth.fonts import versions
     from qwenvl.runtime import environment
 
     return {
@@ -50,7 +45,7 @@ def examine() -> dict[str, Any]:
         **environment(),
         "packages": {name: installed(name) for name in PACKAGES},
         "models": {name: try_model(name) for name in built_in_models()},
-        "scenes": scene_packages(),
+        "scenes": versions(),
     }
 
 
@@ -79,34 +74,21 @@ def try_model(name: str) -> dict[str, Any]:
     return {"loads": True, "seconds": round(time.perf_counter() - start, 2), "error": None}
 
 
-def scene_packages() -> dict[str, str | None]:
-    """Version of each Debian package that scenes are drawn with; None where it is missing. Empty on other systems."""
-    if shutil.which("dpkg-query") is None:
-        return {}
-    command = ["dpkg-query", "--show", "--showformat", "${Package} ${Version} ${db:Status-Status}\n", *SCENE_PACKAGES]
-    output = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # exits 1 where one is missing
-    rows = [line.split() for line in output.splitlines()]
-    found = {row[0]: row[1] for row in rows if len(row) == 3 and row[2] == "installed"}
-    return {name: found.get(name) for name in SCENE_PACKAGES}
-
-
 def lines(report: Mapping[str, Any]) -> list[str]:
     """The report as aligned lines."""
     cpu, packages = report["cpu"], report["packages"]
-    missing = [name for name, version in report["scenes"].items() if version is None]
+    missing = [name for name, version in report["scenes"].items() if version == "absent"]
     rows = [
         ("qwenvl", report["qwenvl"]),
         ("python", f"{report['python']} on {report['platform']}"),
         ("packages", ", ".join(f"{name} {version or '(absent)'}" for name, version in packages.items())),
-        ("cpu", f"{cpu['model']}, {cpu['cores']} usable cores, {cpu['threads']} threads, {cpu['capability']}; {' '.join(cpu['flags'])}"),
+        ("cpu", f"{cpu['model']}, {cpu['cores']} usable cores, {cpu['threads']} threads; {' '.join(cpu['flags'])}"),
         ("memory", f"{report['memory_gib']} GiB" if report["memory_gib"] else "unknown"),
         ("cuda", ", ".join(f"{device['name']} ({device['memory_gib']} GiB)" for device in report["cuda"]) or "none"),
         ("default", f"device {report['default_device']}, dtype {report['default_dtype']}"),
         ("offline", "yes (QWENVL_OFFLINE)" if report["offline"] else "no"),
         ("scenes", f"not drawable, missing: {' '.join(missing)}" if missing else "fonts and names are installed"),
     ]
-    if not report["scenes"]:
-        rows[-1] = ("scenes", "unknown: dpkg-query is not here")
     for name, model in report["models"].items():
         rows.append(("model", f"{name} loads in {model['seconds']} s" if model["loads"] else f"{name} FAILS: {model['error']}"))
     return [f"{key:<9} {value}" for key, value in rows]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+DRAW_FROM = 100
+"""Scenes of each kind whose questions the page of answers draws from."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,100 @@ Command = (
 
 
 def main(arguments: list[str]) -> int:
-    command: Run | Score | Answers = tyro.cli(Command, args=arguments, prog="qwenvl eval", description=__doc__)  # type: ignore[arg-type]
+    command: Run | Score | Answers = tyro.cli(
+        Command, args=arguments, prog="qwenvl eval", description=__doc__, config=(tyro.conf.FlagCreatePairsOff,),
+    )  # fmt: skip
     if isinstance(command, Run):
         return run(command)
     if isinstance(command, Score):
         return score(command)
     return answers(command)
+
+
+def run(options: Run) -> int:
+    from qwenvl.eval.runner import ModelAnswerer, open_run, predict
+    from qwenvl.eval.tasks import scenes
+    from qwenvl.inference.model import load
+
+    answerer = ModelAnswerer(load(options.model, device=options.device))
+    with progress("drawing scenes", scenes.scene_count(options.limit)) as advance:
+        questions = scenes.questions(options.limit, options.seed, answerer.style, advance)
+    settings = {**describe(options.model), **scenes.settings(questions, options.limit, options.seed, answerer)}
+    folder = options.out or default_folder(settings, options.seed)
+    open_run(folder, settings)
+    try:
+        with progress("asking", len(questions)) as advance:
+            predict(questions, answerer, folder, options.batch, advance)
+    except KeyboardInterrupt:
+        print(f"qwenvl: the answers so far are in {folder}; the same command goes on from there", file=sys.stderr)
+        raise
+    return show(folder, options.json)
+
+
+def score(options: Score) -> int:
+    return show(options.folder, options.json)
+
+
+def answers(options: Answers) -> int:
+    from qwenvl.eval.answers import draw_questions, page_heading, write_page
+    from qwenvl.eval.runner import ModelAnswerer, ask
+    from qwenvl.eval.scorers.scenes import make_scorer
+    from qwenvl.eval.tasks import scenes
+    from qwenvl.inference.model import load
+
+    answerer = ModelAnswerer(load(options.model, device=options.device))
+    asked = draw_questions(scenes.main_questions(DRAW_FROM, options.seed, answerer.style), options.count, options.seed)
+    predictions = ask(asked, answerer, batch=options.count)
+    settings = {**describe(options.model), **scenes.settings(asked, DRAW_FROM, options.seed, answerer)}
+    command = f"qwenvl eval answers --model {options.model} --count {options.count} --seed {options.seed}"
+    pictures = [question.sample.images[0].image for question in asked]
+    sheet = write_page(options.out, predictions, pictures, make_scorer(settings), page_heading(settings, command))
+    print(f"{options.out} and {sheet}")
+    return 0
+
+
+def describe(model: str) -> dict[str, Any]:
+    """What was measured: the model by its name as given, and by what its files hold."""
+    from qwenvl.eval.runner import fingerprint, versions
+    from qwenvl.weights.hub import resolve
+
+    name = Path(model).resolve().name if Path(model).is_dir() else model
+    return {"model": name, "fingerprint": fingerprint(resolve(model)), "versions": versions("qwenvl", "torch", "numpy", "pillow")}
+
+
+def default_folder(settings: Mapping[str, Any], seed: int) -> Path:
+    name = settings["model"].replace("/", "-")
+    return Path("runs/eval") / f"{settings['task']}-{name}-{settings['fingerprint']['weights'][:8]}-n{settings['n']}-seed{seed}"
+
+
+def show(folder: Path, as_json: bool) -> int:
+    """Score what the folder holds, save scores.json there, and print it."""
+    from qwenvl.eval.runner import score_run
+    from qwenvl.eval.scorers.scenes import make_scorer
+
+    result = score_run(folder, make_scorer)
+    answered, wanted = result["answered"], result["questions"]
+    if answered < wanted:
+        print(f"qwenvl: {answered} of {wanted} questions are answered; the scores are of those", file=sys.stderr)
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False, indent=1))
+        return 0
+    from rich.console import Console
+
+    from qwenvl.eval.report import table
+
+    Console().print(table(result))
+    print(f"answers and scores: {folder}")
+    return 0
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr; the function it yields is told how many more are done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda count: bar.advance(task, count)

@@ -21,14 +21,13 @@ class PackingError(QwenVLError, ValueError):
 
 
 def prefix_length(encoded: Encoded) -> int:
-    """Tokens up to and including the one that closes the last picture. Raises PackingError without a picture."""
-    if not len(encoded.visual_slots):
-        raise PackingError(f"{encoded.sample_id}: has no picture, so no prefix to share; pack it with isolate")
-    return int(encoded.visual_slots[-1]) + 2
+    """Tokens up to and including the one that closes the last picture; 0 without a picture."""
+    return int(encoded.visual_slots[-1]) + 2 if len(encoded.visual_slots) else 0
 
 
 def share_prefix(samples: Sequence[Encoded]) -> Encoded:
-    """One row for several samples that begin with the same pictures: the common prefix once, then one branch a sample.
+    """One row for several samples that begin with the same pictures: the common prefix once, then one branch a sample. Samples
+    without a picture share nothing: their row is branches alone.
 
     `branch_ids` is 0 on the prefix and 1, 2, … on the samples' own tokens, whose positions all restart after the prefix.
     Raises PackingError where the prefixes or the pictures differ, or where the prefix or a branch's first token is supervised
@@ -119,7 +118,7 @@ def _check_same_start(first: Encoded, sample: Encoded, length: int) -> None:
     same_pixels = sample.patches is first.patches or np.array_equal(sample.patches, first.patches)
     if prefix_length(sample) != length or not same_pixels or not np.array_equal(sample.grids, first.grids):
         raise PackingError(f"{where}: the pictures differ, so they cannot share one")
-    if len(sample) <= length or (sample.labels[: length + 1] != IGNORE_INDEX).any():
+    if len(sample) <= length or (length and (sample.labels[: length + 1] != IGNORE_INDEX).any()):
         raise PackingError(f"{sample.sample_id}: nothing before the branch's second token may be supervised")
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from qwenvl.eval.task import Scores
+from qwenvl.eval.task import Score, Scores
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Chance = Mapping[str, Mapping[str, Mapping[str, float]]]
+
+FOR_SCORERS = ("lexicon", "markup")
+"""Parts of run.json that only a scorer reads."""
 
 MAIN = "main"
 """The condition whose scores stand for the model; the others are reported apart."""
@@ -22,19 +25,11 @@ def summary(run: Mapping[str, Any], scores: Scores, chance: Chance) -> dict[str,
     `chance` gives the higher of the two languages. `details` has every score with its count and interval, by condition.
     """
     return {
-        **run,
+        **{key: value for key, value in run.items() if key not in FOR_SCORERS},
         "scores": _values(scores.get(MAIN, {})),
         "chance": {measure: round(max(levels.values()), 4) for measure, levels in chance.get(MAIN, {}).items()},
         "held_out": {condition: _values(measures) for condition, measures in scores.items() if condition != MAIN},
-        "details": {
-            condition: {
-                measure: {
-                    language: {**score.to_json(), "chance": chance[condition][measure][language]} for language, score in by_language.items()
-                }
-                for measure, by_language in measures.items()
-            }
-            for condition, measures in scores.items()
-        },
+        "details": {condition: _details(measures, chance[condition]) for condition, measures in scores.items()},
     }
 
 
@@ -63,9 +58,17 @@ def table(result: Mapping[str, Any]) -> Table:
     return grid
 
 
-def _values(measures: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def _values(measures: Mapping[str, Mapping[str, Score]]) -> dict[str, dict[str, float]]:
     return {
-        measure: {language: round(score.value, 4) for language, score in by_language.items()} for measure, by_language in measures.items()
+        measure: {language: round(score.value, 4) for language, score in by_language.items()}
+        for measure, by_language in measures.items()
+    }
+
+
+def _details(measures: Mapping[str, Mapping[str, Score]], chance: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    return {
+        measure: {language: {**score.to_json(), "chance": chance[measure][language]} for language, score in by_language.items()}
+        for measure, by_language in measures.items()
     }
 
 

@@ -11,18 +11,23 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from qwenvl.eval.task import Answer, EvaluationError, Prediction, Question
+from qwenvl.eval.report import summary
+from qwenvl.eval.task import Answer, EvaluationError, Prediction, Question, Scorer, chance_levels, score_all
 from qwenvl.families.spec import Markup
-from qwenvl.processing.regions import write_regions
+from qwenvl.processing.regions import markup_text, write_regions
 from qwenvl.runtime import atomic_write
 from qwenvl.types import Message, RegionPart, Sample, Style, TextPart
 
+if TYPE_CHECKING:
+    from qwenvl.inference.model import QwenVL
+
 PREDICTIONS, RUN, SCORES = "predictions.jsonl", "run.json", "scores.json"
-RUNTIME_KEYS = ("versions", "machine")
+RUNTIME_KEYS = ("versions",)
 """Parts of run.json that may differ when a run is taken up again: they are recorded, not compared."""
 
 FINGERPRINT_BYTES = 1 << 20
@@ -36,6 +41,20 @@ class Answerer(Protocol):
 
     def answer(self, samples: Sequence[Sample], max_new_tokens: int) -> list[Answer]:
         """Replies in the order of `samples`, whose last message (the reference answer) must not be looked at."""
+
+
+class ModelAnswerer:
+    """A loaded model as an Answerer: greedy, each question in its own context, in the model's own style."""
+
+    def __init__(self, model: QwenVL) -> None:
+        self.model = model
+        self.style: Style = model.style
+        self.markup = model.markup
+
+    def answer(self, samples: Sequence[Sample], max_new_tokens: int) -> list[Answer]:
+        prompts = [self.model.encode(replace(sample, messages=sample.messages[:-1])) for sample in samples]
+        replies = self.model.generate(prompts, max_new_tokens=max_new_tokens)
+        return [Answer(reply.text, reply.finish_reason) for reply in replies]
 
 
 def predict(
@@ -53,13 +72,23 @@ def predict(
     advance(len(wanted & saved.keys()))
     with open(folder / PREDICTIONS, "a", encoding="utf-8") as file:
         for group in batches([question for question in questions if question.id not in saved], batch):
-            answers = model.answer([question.sample for question in group], group[0].max_new_tokens)
-            for question, answer in zip(group, answers, strict=True):
-                saved[question.id] = to_prediction(question, answer, model.markup)
-                file.write(json.dumps(saved[question.id].to_json(), ensure_ascii=False) + "\n")
+            for prediction in _answer(group, model):
+                saved[prediction.id] = prediction
+                file.write(json.dumps(prediction.to_json(), ensure_ascii=False) + "\n")
             file.flush()
             advance(len(group))
     return [saved[question.id] for question in questions]
+
+
+def ask(questions: Sequence[Question], model: Answerer, batch: int) -> list[Prediction]:
+    """Like `predict`, saving nothing."""
+    answered = {prediction.id: prediction for group in batches(questions, batch) for prediction in _answer(group, model)}
+    return [answered[question.id] for question in questions]
+
+
+def _answer(group: Sequence[Question], model: Answerer) -> list[Prediction]:
+    answers = model.answer([question.sample for question in group], group[0].max_new_tokens)
+    return [to_prediction(question, answer, model.markup) for question, answer in zip(group, answers, strict=True)]
 
 
 def batches(questions: Sequence[Question], size: int) -> Iterator[list[Question]]:
@@ -83,8 +112,15 @@ def batches(questions: Sequence[Question], size: int) -> Iterator[list[Question]
 def to_prediction(question: Question, answer: Answer, markup: Markup) -> Prediction:
     *asked, reference = question.sample.messages
     return Prediction(
-        question.id, question.task, question.condition, question.language,
-        plain_text(asked, markup).strip(), plain_text([reference], markup).strip(), answer.text, answer.finish_reason, question.truth,
+        id=question.id,
+        task=question.task,
+        condition=question.condition,
+        language=question.language,
+        question=plain_text(asked, markup).strip(),
+        reference=plain_text([reference], markup).strip(),
+        reply=answer.text,
+        finish_reason=answer.finish_reason,
+        truth=question.truth,
     )
 
 
@@ -96,7 +132,7 @@ def plain_text(messages: Sequence[Message], markup: Markup | None = None) -> str
             if isinstance(part, TextPart):
                 pieces.append(part.text)
             elif isinstance(part, RegionPart):
-                pieces.append(write_regions(part, markup or Markup()))
+                pieces.append(markup_text(write_regions(part, markup or Markup())))
     return "".join(pieces)
 
 
@@ -114,6 +150,17 @@ def open_run(folder: Path, settings: dict[str, Any]) -> None:
         raise EvaluationError(f"{folder} holds predictions but no {RUN}; give another --out, or remove it")
     else:
         write_json(path, settings)
+
+
+def score_run(folder: Path, make_scorer: Callable[[dict[str, Any]], Scorer]) -> dict[str, Any]:
+    """Score the predictions of a folder and save the summary as scores.json there; returns the summary (see report.py)."""
+    run, predictions = read_run(folder), read_predictions(folder)
+    if not predictions:
+        raise EvaluationError(f"{folder}: no predictions there yet; run the evaluation first")
+    scorer = make_scorer(run)
+    result = summary(run, score_all(predictions, scorer), chance_levels(predictions, scorer)) | {"answered": len(predictions)}
+    write_json(folder / SCORES, result)
+    return result
 
 
 def read_run(folder: Path) -> dict[str, Any]:

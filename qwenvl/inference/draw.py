@@ -1,7 +1,8 @@
 """Draw regions on a picture: outlines, and labels on a dark plate that can be read on any background.
 
-No font is bundled. A font with Chinese glyphs is taken from the places where Debian's packages put them; without one,
-Pillow's own font serves and characters that it lacks are written as "?".
+No font is bundled. Pillow's own writes Latin letters; for the characters that it lacks, a font with Chinese glyphs is looked for
+where Debian's packages put them. Some of those have no Latin letters, so each character takes the first font that has it. What no
+font has is written as "?".
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from qwenvl.types import Point, Region
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont, ImageFont
+    from PIL.ImageFont import FreeTypeFont
 
 FONT_PATHS = (
     "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",  # fonts-noto-cjk
@@ -51,52 +52,49 @@ def draw_regions(picture: Image, regions: Sequence[Region], enlarge_to: int = 0)
     elif canvas is picture:
         canvas = canvas.copy()
     scale = math.sqrt(canvas.width * canvas.height)
-    line = max(round(scale / 200), 1)
-    font = find_font(max(round(scale / 30), 12))
+    line = max(round(scale / 160), 1)
+    fonts = find_fonts(max(round(scale / 30), 12))
     draw = Draws.Draw(canvas)
     colours = _colours(regions)
     for region in regions:
         _outline(draw, region, region.pixels(canvas.width - 1, canvas.height - 1), colours[region.label], line)
     for region in regions:  # after all outlines, which would cross them
         if region.label:
-            _label(draw, region, font, colours[region.label], line)
+            _label(draw, region, fonts, colours[region.label], line)
     return canvas
 
 
 @lru_cache(maxsize=16)
-def find_font(size: int) -> FreeTypeFont | ImageFont:
-    """The first installed font with Chinese glyphs, else Pillow's own."""
+def find_fonts(size: int) -> tuple[FreeTypeFont, ...]:
+    """Pillow's own font, and the first installed one with Chinese glyphs if there is any."""
     from PIL import ImageFont as Fonts
 
-    for path in FONT_PATHS:
-        if Path(path).is_file():
-            return Fonts.truetype(path, size)
-    return Fonts.load_default(size)
+    installed = [path for path in FONT_PATHS if Path(path).is_file()]
+    own = Fonts.load_default(size)
+    return (cast("FreeTypeFont", own), *(Fonts.truetype(path, size) for path in installed[:1]))
 
 
-def printable(text: str, font: FreeTypeFont | ImageFont) -> str:
-    """`text` on one line, with "?" for every character that the font has no glyph for."""
-    missing = _shape(font, "\U0010ffff")
+def runs_of(text: str, fonts: Sequence[FreeTypeFont]) -> list[tuple[FreeTypeFont, str]]:
+    """`text` on one line, cut into runs that one font can write; "?" for every character that none has."""
+    runs: list[tuple[FreeTypeFont, str]] = []
+    for character in text:
+        character = " " if character.isspace() else character
+        font = next((font for font in fonts if _has(font, character)), None)
+        if font is None:
+            font, character = fonts[0], "?"
+        if runs and runs[-1][0] is font:
+            runs[-1] = (font, runs[-1][1] + character)
+        else:
+            runs.append((font, character))
+    return runs
 
-    def shown(character: str) -> str:
-        if character.isspace():
-            return " "
-        try:
-            return "?" if _shape(font, character) == missing else character
-        except UnicodeError:  # Pillow's bitmap font, in a build without FreeType, is Latin-1 only
-            return "?"
 
-    return "".join(map(shown, text))
-
-
-def _shape(font: FreeTypeFont | ImageFont, character: str) -> tuple[tuple[int, int], bytes] | None:
-    try:
-        mask = font.getmask(character)
-    except UnicodeError:
-        if character == "\U0010ffff":
-            return None
-        raise
-    return mask.size, bytes(mask)
+def _has(font: FreeTypeFont, character: str) -> bool:
+    """Whether the font draws something else than what it draws for a character that no font has."""
+    if character == " ":
+        return True
+    own, missing = font.getmask(character), font.getmask("\U0010ffff")
+    return (own.size, bytes(own)) != (missing.size, bytes(missing))
 
 
 def _colours(regions: Sequence[Region]) -> dict[str | None, tuple[int, int, int]]:
@@ -113,22 +111,30 @@ def _outline(draw: ImageDraw, region: Region, points: tuple[Point, ...], colour:
     if region.kind == "box":
         (left, top), (right, bottom) = points
         points = ((left, top), (right, top), (right, bottom), (left, bottom))
-    closed = [*points, points[0], points[1]]  # past the first corner, so that it is joined like the others
+    corners = [(round(x), round(y)) for x, y in points]
+    closed = [*corners, corners[0], corners[1]]  # past the first corner, so that it is joined like the others
     draw.line(closed, fill=PLATE, width=line + 2 * max(line // 2, 1), joint="curve")
     draw.line(closed, fill=colour, width=line, joint="curve")
 
 
-def _label(draw: ImageDraw, region: Region, font: FreeTypeFont | ImageFont, colour: tuple[int, int, int], line: int) -> None:
+def _label(
+    draw: ImageDraw, region: Region, fonts: Sequence[FreeTypeFont], colour: tuple[int, int, int], line: int
+) -> None:
     """The label above the region's top left corner; inside it where there is no room above."""
     width, height = draw.im.size
     points = region.pixels(width - 1, height - 1)
-    text = printable(region.label or "", font)
+    runs = runs_of(region.label or "", fonts)
+    ascent = max(font.getmetrics()[0] for font, _ in runs)
+    descent = max(font.getmetrics()[1] for font, _ in runs)
     pad = line + 2
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    plate_width, plate_height = right - left + 2 * pad, bottom - top + 2 * pad
-    corner_x, corner_y = min(x for x, _ in points), min(y for _, y in points)
+    plate_width = math.ceil(sum(font.getlength(text) for font, text in runs)) + 2 * pad
+    plate_height = ascent + descent + 2 * line
+    corner_x, corner_y = (round(min(values)) for values in zip(*points))
     x = max(min(corner_x, width - plate_width), 0)
     above = corner_y - plate_height - line
     y = above if above >= 0 else max(min(corner_y + line, height - plate_height), 0)
     draw.rectangle((x, y, x + plate_width, y + plate_height), fill=PLATE, outline=colour, width=line)
-    draw.text((x + pad - left, y + pad - top), text, fill=LETTERS, font=font)
+    left = float(x + pad)
+    for font, text in runs:
+        draw.text((left, y + line + ascent), text, fill=LETTERS, font=font, anchor="ls")
+        left += font.getlength(text)

@@ -1,7 +1,8 @@
 """QwenVL: a loaded model with its tokenizer and rules. `load` is the door to everything that uses a model.
 
     model = qwenvl.load("qwen-vl-nano-chat")
-    reply = model.chat([{"role": "user", "content": [{"type": "image", "image": "photo.png"}, {"type": "text", "text": "Where is the dog?"}]}])
+    question = [{"type": "image", "image": "photo.png"}, {"type": "text", "text": "Where is the dog?"}]
+    reply = model.chat([{"role": "user", "content": question}])
 
 Shape letters: T tokens, P patches, V visual tokens, n pictures.
 """
@@ -19,20 +20,21 @@ from torch import Tensor
 
 from qwenvl.config import ModelConfig
 from qwenvl.families.spec import FamilySpec, Markup
-from qwenvl.inference.reply import Reply, Usage
+from qwenvl.inference.reply import Reply, Usage, readable
 from qwenvl.inference.sampling import GenerationOptions
 from qwenvl.inference.session import Draft, Session, alpha_of, decode, run_model
 from qwenvl.inference.text_stream import TextStream
 from qwenvl.models.attention import PackedLayout
 from qwenvl.models.vlm import VisionLanguageModel
-from qwenvl.processing.encode import Processor
+from qwenvl.processing.encode import ContextError, Processor, visual_slots_of
+from qwenvl.processing.grid import image_grid
 from qwenvl.processing.image import image_to_patches, open_image
 from qwenvl.processing.messages import messages_to_sample
 from qwenvl.processing.positions import positions_1d
-from qwenvl.processing.regions import read_regions, strip_markup
+from qwenvl.processing.regions import read_regions
 from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.runtime import resolve_device, resolve_dtype
-from qwenvl.types import IGNORE_INDEX, Encoded, ImagePart, QwenVLError, Sample, Style
+from qwenvl.types import IGNORE_INDEX, Encoded, QwenVLError, Sample, Style
 from qwenvl.weights.hub import resolve
 from qwenvl.weights.io import load_model, read_config
 
@@ -42,10 +44,6 @@ TOKENIZER_FILES = ("tokenizer.json", "qwen.tiktoken")
 STYLES: dict[str, Style] = {"chatml": "chat", "raw": "raw"}
 
 
-class ContextError(QwenVLError, ValueError):
-    """A prompt that leaves the model's context no room."""
-
-
 def load(name_or_path: str | Path, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> QwenVL:
     """Load a built-in model by name, a folder, or a repository of the hub by its id.
 
@@ -53,7 +51,7 @@ def load(name_or_path: str | Path, device: str | torch.device | None = None, dty
     Raises a QwenVLError that names the file and what to do.
     """
     folder = resolve(name_or_path)
-    raw, config, spec = read_config(folder)
+    raw, _, spec = read_config(folder)
     device = resolve_device(device)
     model = load_model(folder, device=device, dtype=resolve_dtype(dtype, device))
     tokenizer = Tokenizer.from_folder(folder) if any((folder / name).is_file() for name in TOKENIZER_FILES) else None
@@ -102,14 +100,12 @@ class QwenVL:
         if self.processor is None:
             wanted = " or ".join(TOKENIZER_FILES)
             raise QwenVLError(f"{self.name}: its folder has no tokenizer; put {wanted} there, or call logits() with token ids")
-        sample = messages if isinstance(messages, Sample) else messages_to_sample(messages)
-        if not sample.messages:
-            raise QwenVLError("no messages: give at least one of the user's")
-        answering = sample.messages[-1].role != "assistant"
+        sample = messages if isinstance(messages, Sample) else messages_to_sample(messages, self.markup)
+        answering = not sample.messages or sample.messages[-1].role != "assistant"
         return self.processor.encode(sample, style or self.style, for_generation=answering)
 
     def forward(self, encoded: Encoded) -> Tensor:
-        """Logits (T, vocab), float32, of one sequence without a cache: dynamic NTK by its length, logn beyond the trained length."""
+        """Logits (T, vocab), float32, of one sequence without a cache; dynamic NTK and logn act beyond the trained length."""
         self._check_context(len(encoded), len(encoded.visual_slots), room=0)
         branches = None if encoded.branch_ids is None else torch.from_numpy(encoded.branch_ids).to(self.device)
         layout = PackedLayout.of(torch.zeros(len(encoded), dtype=torch.long, device=self.device), branches)
@@ -133,23 +129,24 @@ class QwenVL:
         if not len(ids):
             raise QwenVLError("input_ids is empty: give at least one token id")
         if ids.min() < 0 or ids.max() >= self.config.decoder.vocab_size:
-            raise QwenVLError(f"input_ids run from {ids.min()} to {ids.max()}, the model's from 0 to {self.config.decoder.vocab_size - 1}")
-        patches, grids, sizes = self._patches([ImagePart(image, min_pixels, max_pixels) for image in images])
+            last = self.config.decoder.vocab_size - 1
+            raise QwenVLError(f"input_ids run from {ids.min()} to {ids.max()}, but the model's vocabulary from 0 to {last}")
+        patches, grids, sizes = self._patches(images)
         if position_ids is None:
             positions = positions_1d(len(ids))
         else:
             positions = np.array(np.broadcast_to(np.asarray(position_ids, dtype=np.int64), (3, len(ids))))
-        slots = self._find_slots(ids, grids)
+        slots = visual_slots_of(ids, self.config, [self.spec.visual_tokens(self.config, grid) for grid in grids])
         labels = np.full(len(ids), IGNORE_INDEX, dtype=np.int64)
-        return self.forward(Encoded(ids, labels, positions, patches, grids, slots, sizes))
+        return self.forward(Encoded(ids, labels, positions, patches, np.array(grids).reshape(-1, 3), slots, sizes))
 
     def visual(self, images: Sequence[Any]) -> Tensor:
         """Visual tokens (V, hidden) of pictures: what stands at their placeholders in the decoder."""
-        patches, grids, _ = self._patches([ImagePart(image) for image in images])
-        if not len(grids):
+        patches, grids, _ = self._patches(images)
+        if not grids:
             raise QwenVLError("no pictures given: visual() needs at least one")
         with torch.no_grad():
-            return self.model.visual(torch.from_numpy(patches).to(self.device), torch.from_numpy(grids))
+            return self.model.visual(torch.from_numpy(patches).to(self.device), torch.tensor(grids))
 
     def chat(self, messages: Sample | Sequence[Any], style: Style | None = None, **options: Any) -> Reply:
         """The answer to messages that end with the user's. Options: the fields of GenerationOptions."""
@@ -190,7 +187,7 @@ class QwenVL:
         for encoded in prompts:
             self._check_context(len(encoded), len(encoded.visual_slots), room=1)
             text = np.delete(encoded.input_ids, encoded.visual_slots).tolist()
-            stream = TextStream(self.tokenizer.id_to_bytes, options.stop) if self.tokenizer else None
+            stream = TextStream(self._shown_bytes, options.stop) if self.tokenizer else None
             drafts.append(Draft(options, min(wanted, context - len(encoded)), self._stop_ids(), text, stream))
         return Session(self.model, prompts, room=max(draft.limit for draft in drafts)), drafts
 
@@ -199,13 +196,20 @@ class QwenVL:
         pictures = len(encoded.image_sizes)
         return Reply(
             text=text,
-            readable=strip_markup(text),
+            readable=readable(text, self.markup),
             regions=tuple(read_regions(text, self.markup, scale=self.markup.scale, image=max(pictures - 1, 0))),
             usage=Usage(len(encoded), len(draft.tokens), len(encoded.visual_slots)),
             finish_reason=draft.finish_reason or "stop",
             tokens=tuple(draft.tokens),
             image_sizes=encoded.image_sizes,
         )
+
+    def _shown_bytes(self, token: int) -> bytes:
+        """A token's bytes; of the special ones only the markup of places is part of a text."""
+        assert self.tokenizer is not None
+        shown = self.tokenizer.id_to_bytes(token)
+        markup = (*self.markup.ref, *self.markup.box, *self.markup.quad)
+        return b"" if self.tokenizer.is_special(token) and shown.decode() not in markup else shown
 
     def _stop_ids(self) -> frozenset[int]:
         """Ends of a turn and of a document, and what the checkpoint's own generation_config.json names."""
@@ -224,29 +228,14 @@ class QwenVL:
                 f"{', answer included' if room else ''}; shorten it or give fewer pictures"
             )
 
-    def _patches(self, images: Sequence[ImagePart]) -> tuple[np.ndarray, np.ndarray, tuple[tuple[int, int], ...]]:
-        """patches (P, C * p * p) float32, grids (n, 3), (width, height) of the originals."""
-        rows = self.config.vision.in_channels * self.config.vision.patch_size**2
-        patches, grids, sizes = [np.zeros((0, rows), np.float32)], [], []
-        for part in images:
-            picture = open_image(part.image)
-            sizes.append(picture.size)
-            pixels, grid = image_to_patches(picture, self.config, self.spec)
-            patches.append(pixels)
-            grids.append(grid)
-        return np.concatenate(patches), np.array(grids, dtype=np.int64).reshape(-1, 3), tuple(sizes)
-
-    def _find_slots(self, ids: np.ndarray, grids: np.ndarray) -> np.ndarray:
-        """Where the visual tokens go (V,): what lies between each picture's start and end ids. Raises QwenVLError with both counts."""
-        starts, ends = (np.flatnonzero(ids == token) for token in (self.config.image_start_id, self.config.image_end_id))
-        if len(starts) != len(grids) or len(ends) != len(grids):
-            raise QwenVLError(f"input_ids open {len(starts)} pictures and close {len(ends)}, but {len(grids)} pictures are given")
-        slots = [np.arange(start + 1, end) for start, end in zip(starts, ends)]
-        for number, (places, grid) in enumerate(zip(slots, grids), start=1):
-            needed = self.spec.visual_tokens(self.config, tuple(grid.tolist()))
-            if len(places) != needed:
-                raise QwenVLError(f"picture {number} has {len(places)} placeholders in input_ids, but becomes {needed} visual tokens")
-        return np.concatenate([np.zeros(0, np.int64), *slots])
+    def _patches(self, images: Sequence[Any]) -> tuple[np.ndarray, list[tuple[int, int, int]], tuple[tuple[int, int], ...]]:
+        """patches (P, C * p * p) float32, the grid of each picture, (width, height) of the originals."""
+        vision = self.config.vision
+        pictures = [open_image(image) for image in images]
+        patches = [image_to_patches(picture, self.config, self.spec) for picture in pictures]
+        none = np.zeros((0, vision.in_channels * vision.patch_size**2), np.float32)
+        grids = [image_grid(self.config, self.spec, *picture.size) for picture in pictures]
+        return np.concatenate([none, *patches]), grids, tuple(picture.size for picture in pictures)
 
 
 def _generation_config(folder: Path) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from qwenvl.families.spec import Markup
+from qwenvl.processing.regions import strip_markup
 from qwenvl.types import Point, Region
 
 FinishReason = Literal["stop", "length"]
@@ -39,10 +42,10 @@ class PixelRegion:
 class Reply:
     """What the model answered.
 
-    text is as the model wrote it, markup included; `readable` has the markup taken out. regions are in [0, 1] of the
-    original pictures, whose (width, height) are image_sizes; `pixels` gives them in pixels. The markup does not say which picture
-    it means: it is taken to be the last one of the conversation, as the published drawing code does. finish_reason is "stop" where the model
-    ended its answer or met a stop string, "length" where a limit cut it.
+    text is as the model wrote it, markup included; `readable` has the markup taken out. regions are in [0, 1] of the original
+    pictures, whose (width, height) are image_sizes; `pixels` gives them in pixels. The markup does not say which picture it
+    means: it is taken to be the last one of the conversation, as the published drawing code does. finish_reason is "stop" where
+    the model ended its answer or met a stop string, "length" where a limit cut it. tokens are the ids of the answer.
     """
 
     text: str
@@ -61,3 +64,10 @@ class Reply:
             for region in self.regions
             if region.image < len(self.image_sizes)
         )
+
+
+def readable(text: str, markup: Markup) -> str:
+    """A model's text for people: phrases without tags, no places, also where the model forgot a phrase or a closing tag."""
+    places = "|".join(f"{re.escape(opening)}.*?(?:{re.escape(closing)}|$)" for opening, closing in (markup.box, markup.quad))
+    tags = "|".join(re.escape(tag) for tag in (*markup.ref, *markup.box, *markup.quad))
+    return re.sub(tags, "", re.sub(places, "", strip_markup(text, markup), flags=re.DOTALL))

@@ -92,7 +92,7 @@ def choose_token(logits: torch.Tensor, history: Sequence[int], options: Generati
 
     scores = logits.detach().float().cpu()
     if not torch.isfinite(scores).all():
-        raise QwenVLError("the model's logits are not finite; the checkpoint is damaged, or its dtype overflows: load it with dtype='float32'")
+        raise QwenVLError("the model's logits are not finite: the checkpoint is damaged or its dtype overflows; try dtype float32")
     scores = penalise(scores, history, options.repetition_penalty)
     if options.greedy:
         return int(scores.argmax())
@@ -101,12 +101,12 @@ def choose_token(logits: torch.Tensor, history: Sequence[int], options: Generati
 
 
 def penalise(scores: torch.Tensor, history: Sequence[int], penalty: float) -> torch.Tensor:
-    """Make ids seen before less likely: positive scores are divided by the penalty, negative ones multiplied (arXiv 1909.05858, section 4.1)."""
+    """Make ids seen before less likely (arXiv 1909.05858, section 4.1): positive scores are divided, negative ones multiplied."""
     import torch
 
     if penalty == 1.0 or not len(history):
         return scores
-    seen = torch.as_tensor(sorted(set(int(token) for token in history)), dtype=torch.long)
+    seen = torch.tensor(sorted(set(history)), dtype=torch.long)
     before = scores[seen]
     return scores.index_put((seen,), torch.where(before > 0, before / penalty, before * penalty))
 

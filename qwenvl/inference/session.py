@@ -19,6 +19,7 @@ from qwenvl.inference.text_stream import TextStream
 from qwenvl.models.attention import Layout
 from qwenvl.models.rope import ntk_alpha
 from qwenvl.models.vlm import VisionLanguageModel
+from qwenvl.processing.positions import next_position
 from qwenvl.types import Encoded
 
 
@@ -92,8 +93,16 @@ class Session:
 
     def step(self, tokens: Sequence[int]) -> Tensor:
         """Logits (N, vocab) after one more token of each sequence."""
-        pieces = [_one_token(token, place) for token, place in zip(tokens, self.next_positions, strict=True)]
-        return self._feed(pieces)
+        layout = self.cache.extend([1] * len(tokens))
+        device = layout.slots.device
+        positions = torch.tensor(self.next_positions, device=device).expand(3, -1)
+        self.next_positions = [position + 1 for position in self.next_positions]
+        with torch.no_grad():
+            hidden = self.model(
+                torch.tensor(list(tokens), device=device), positions, layout,
+                cache=self.cache, ntk_alpha=alpha_table(self.alphas, [1] * len(tokens), device), logn=True,
+            )  # fmt: skip
+            return self.model.logits(hidden).float()
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these sequences only."""
@@ -104,13 +113,14 @@ class Session:
         self.next_positions = [self.next_positions[row] for row in rows]
 
     def _feed(self, pieces: Sequence[Encoded]) -> Tensor:
-        """Run new tokens of every sequence through the model; logits (N, vocab) of the last of each."""
+        """Run a piece of every prompt through the model; logits (N, vocab) of the last token of each."""
         lengths = [len(piece) for piece in pieces]
         layout = self.cache.extend(lengths)
-        self.next_positions = [int(piece.position_ids.max()) + 1 for piece in pieces]
+        self.next_positions = [next_position(piece.position_ids) for piece in pieces]
         hidden = run_model(self.model, pieces, self.alphas, layout, self.cache)
-        last = torch.tensor(np.cumsum(lengths) - 1, device=hidden.device)
-        return self.model.logits(hidden[last]).float()
+        last = torch.tensor(lengths, device=hidden.device).cumsum(0) - 1
+        with torch.no_grad():
+            return self.model.logits(hidden[last]).float()
 
 
 def run_model(
@@ -120,25 +130,31 @@ def run_model(
     device = model.decoder.embed_tokens.weight.device
     lengths = [len(piece) for piece in pieces]
     starts = np.cumsum([0, *lengths[:-1]])
+    with_pictures = [piece for piece in pieces if len(piece.grids)]
 
     def join(arrays: list[np.ndarray], axis: int = 0) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(np.concatenate(arrays, axis=axis))).to(device)
 
-    per_token = torch.tensor(alphas).repeat_interleave(torch.tensor(lengths)).to(device)
-    has_pictures = any(len(piece.grids) for piece in pieces)
     with torch.no_grad():
         return model(
             join([piece.input_ids for piece in pieces]),
             join([piece.position_ids for piece in pieces], axis=1),
             layout,
-            patches=join([piece.patches for piece in pieces if len(piece.grids)]) if has_pictures else None,
-            grids=join([piece.grids for piece in pieces if len(piece.grids)]) if has_pictures else None,
+            patches=join([piece.patches for piece in with_pictures]) if with_pictures else None,
+            # Grids stay on the CPU: the model reads them as plain numbers.
+            grids=torch.from_numpy(np.concatenate([piece.grids for piece in with_pictures])) if with_pictures else None,
             visual_slots=join([piece.visual_slots + start for piece, start in zip(pieces, starts)]),
             cache=cache,
-            # Without NTK the tables come from the plain formula: bit for bit what training computes.
-            ntk_alpha=per_token if any(alpha != 1.0 for alpha in alphas) else None,
+            ntk_alpha=alpha_table(alphas, lengths, device),
             logn=True,
         )
+
+
+def alpha_table(alphas: Sequence[float], lengths: Sequence[int], device: torch.device) -> Tensor | None:
+    """Every token's alpha (T,), None where all are 1: the tables then come from the plain formula, as in training."""
+    if all(alpha == 1.0 for alpha in alphas):
+        return None
+    return torch.tensor(alphas, device=device).repeat_interleave(torch.tensor(lengths, device=device))
 
 
 def alpha_of(model: VisionLanguageModel, length: int) -> float:
@@ -187,9 +203,3 @@ def split_prompt(prompt: Encoded, chunk: int) -> list[Encoded]:
         )
         start = end
     return pieces
-
-
-def _one_token(token: int, position: int) -> Encoded:
-    ids = np.array([token], dtype=np.int64)
-    none = np.zeros((0, 3), dtype=np.int64)
-    return Encoded(ids, ids, np.full((3, 1), position), np.zeros((0, 0), np.float32), none, none[:, 0])

@@ -62,7 +62,7 @@ class TextStream:
 class ReadableStream:
     """Passes chunks on with the markup made readable, holding back a phrase or place until its closing tag has come.
 
-    `strip` is the family's strip_markup; `pairs` are its (opening, closing) tags.
+    `strip` makes a text whose tags are closed readable; `pairs` are the (opening, closing) tags.
     """
 
     def __init__(self, strip: Callable[[str], str], pairs: Sequence[tuple[str, str]]) -> None:

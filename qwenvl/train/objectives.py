@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from qwenvl.config import ConfigError
+from qwenvl.data.synth.dense import BACKGROUND
 from qwenvl.models.attention import PackedLayout
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.train.recipe import ObjectiveRecipe
@@ -49,7 +50,7 @@ class Objective(nn.Module):
 class DensePatches(Objective):
     """Supervises every patch of the tower: the class of the thing it lies on, and that thing's box.
 
-    batch.extra: patch_classes (P,) int64 with 0 for background, patch_boxes (P, 4) float32 in [0, 1] of the picture.
+    batch.extra: patch_classes (P,) int64 BACKGROUND where there is nothing, patch_boxes (P, 4) float32 in [0, 1] of the picture.
     """
 
     def __init__(self, width: int, classes: int, weight: float = 1.0, box_weight: float = 2.0) -> None:
@@ -77,9 +78,6 @@ class DensePatches(Objective):
         predicted = self.boxes(features.index_select(0, things)).float() + 0.5
         box_loss = (predicted - batch.extra["patch_boxes"].index_select(0, things)).abs().mean(-1).sum()
         return Terms({"patch_class": class_loss, "patch_box": box_loss})
-
-
-BACKGROUND = 0
 
 
 class NextToken(Objective):

@@ -90,17 +90,17 @@ def _open_safetensors(file: Path) -> list[StoredTensor]:
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{file}: not a whole safetensors file ({_one_line(error)}); download or save it again") from None
     tensors = []
-    for name in handle.keys():
+    for name in handle.keys():  # noqa: SIM118  (the handle is no mapping: it cannot be iterated)
         entry = handle.get_slice(name)
-        if entry.get_dtype() not in dtypes:
-            raise WeightsError(f"{file}: tensor {name!r} has the dtype {entry.get_dtype()}, which is not read; known: {', '.join(dtypes)}")
-        # The handle keeps the map alive for as long as somebody may still read.
-        read = _reader(handle, name)
-        tensors.append(StoredTensor(name, file, tuple(entry.get_shape()), dtypes[entry.get_dtype()], read))
+        dtype = entry.get_dtype()
+        if dtype not in dtypes:
+            raise WeightsError(f"{file}: tensor {name!r} has the dtype {dtype}, which is not read; known: {', '.join(dtypes)}")
+        tensors.append(StoredTensor(name, file, tuple(entry.get_shape()), dtypes[dtype], _reader(handle, name)))
     return tensors
 
 
 def _reader(handle: Any, name: str) -> Callable[[], torch.Tensor]:
+    # The handle stays open, and the file mapped, for as long as somebody may still read.
     return lambda: handle.get_tensor(name)
 
 
@@ -135,7 +135,7 @@ def _join_scales(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
         scale = joined.pop(name + SCALE_SUFFIX, None)
         if scale is None or scale.shape != tensor.shape[:1]:
             found = f"has the shape {scale.shape}" if scale else "is missing"
-            raise WeightsError(f"{tensor.file}: {name + SCALE_SUFFIX!r} {found}; int8 {name!r} {tensor.shape} needs one scale a row")
+            raise WeightsError(f"{tensor.file}: {name + SCALE_SUFFIX!r} {found}; int8 {name!r} needs {tensor.shape[0]} scales")
         read = _dequantizing_reader(tensor, scale)
         joined[name] = StoredTensor(name, tensor.file, tensor.shape, torch.float32, read, quantized=True)
     return joined

@@ -62,7 +62,7 @@ def _unknown(name: str, builtin: list[str]) -> str:
     """The line for a name that is nothing we know."""
     presets = [preset.name for family in FAMILIES for preset in family.presets]
     if name in presets:
-        return f"model {name!r} is a configuration without weights here; give a folder that holds them, or a hub id such as Qwen/Qwen-VL"
+        return f"model {name!r} is a configuration without weights; give a folder that holds them, or a hub id (Qwen/Qwen-VL)"
     if "/" in name or os.sep in name:
         return f"{name}: no such folder; give the folder of a model, a built-in name or a hub id (org/name)"
     close = difflib.get_close_matches(name, builtin, n=1)
@@ -94,7 +94,7 @@ def _from_hub(repository: str, revision: str | None) -> Path:
     except LocalEntryNotFoundError:
         if forbidden:
             raise ModelNotFound(
-                f"{repository}: not in the local cache, and QWENVL_OFFLINE or HF_HUB_OFFLINE forbids downloads; "
+                f"{repository}: not whole in the local cache, and QWENVL_OFFLINE or HF_HUB_OFFLINE forbids downloads; "
                 "unset it, or give a folder"
             ) from None
         raise ModelNotFound(f"{repository}: no such folder here, and {hub} cannot be reached; check the connection") from None

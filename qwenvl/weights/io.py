@@ -47,6 +47,7 @@ def read_config(folder: str | Path) -> tuple[dict[str, Any], ModelConfig, Family
     if "quantization_config" in raw:
         method = (raw["quantization_config"] or {}).get("quant_method", "gptq")
         raise ConfigError(f"{path}: weights quantised by {method} are not supported; use the bfloat16 checkpoint")
+    _check_types(raw, spec.write_config(spec.presets[0].config), str(path))
     try:
         return raw, spec.parse_config(raw), spec
     except ConfigError as error:
@@ -55,8 +56,23 @@ def read_config(folder: str | Path) -> tuple[dict[str, Any], ModelConfig, Family
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {error.title}: {key}: {first['msg']}") from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{path}: a value has the wrong type ({error})") from None
+
+
+def _check_types(raw: Mapping[str, Any], template: Mapping[str, Any], where: str, parent: str = "") -> None:
+    """Raise ConfigError naming a key whose value is of another kind than in a config.json of that family."""
+    for key, example in template.items():
+        if key not in raw:
+            continue
+        kind, value = _kind(example), raw[key]
+        if _kind(value) != kind:
+            raise ConfigError(f"{where}: {parent}{key} is {json.dumps(value)[:60]}; expected {kind}")
+        if isinstance(example, Mapping):
+            _check_types(value, example, where, f"{key}.")
+
+
+def _kind(value: Any) -> str:
+    kinds = ((bool, "true or false"), (int | float, "a number"), (str, "text"), (list, "a list"), (dict, "an object"))
+    return next((name for kind, name in kinds if isinstance(value, kind)), "null")
 
 
 def build_meta(config: ModelConfig) -> VisionLanguageModel:

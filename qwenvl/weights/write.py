@@ -26,7 +26,7 @@ def write_shards(
     entries: list[Entry], parameters: Mapping[str, torch.Tensor], scratch: Path,
     quantize: Quantization | None, dtype: torch.dtype | None, max_shard_bytes: int,
 ) -> None:
-    """Write the entries under their published names into `scratch`: one file, or shards with an index. Holds one shard at a time."""
+    """Write the entries under their published names into `scratch`: one file, or shards with an index, one in memory at a time."""
     from safetensors.torch import save_file
 
     sizes = [_stored_bytes(entry, parameters, quantize, dtype) for entry in entries]
@@ -34,7 +34,7 @@ def write_shards(
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         name = WHOLE_SAFETENSORS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {}
+        tensors: dict[str, torch.Tensor] = {}
         for entry in shard:
             tensors |= _to_store(entry.published, entry.to_published(parameters), quantize, dtype)
         save_file(tensors, str(scratch / name), metadata={"format": "pt"})

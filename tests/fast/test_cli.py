@@ -98,6 +98,9 @@ def test_version() -> None:
     assert run("--version").stdout == f"qwenvl {qwenvl.__version__}\n"
 
 
+NO_MATPLOTLIB = "matplotlib is not installed; install it with: pip install 'qwenvl[train]'"
+
+
 class Verb:
     """Stands in for a verb's module."""
 
@@ -113,10 +116,10 @@ class Verb:
     [
         (QwenVLError("photo.png: not a picture;\n give a PNG"), 1, "qwenvl: photo.png: not a picture; give a PNG\n"),
         (PermissionError(13, "Permission denied", "/out.png"), 1, "qwenvl: /out.png: Permission denied\n"),
-        (ModuleNotFoundError("no", name="matplotlib.pyplot"), 1, "qwenvl: matplotlib is not installed; install it with: pip install 'qwenvl[train]'\n"),
+        (ModuleNotFoundError("no", name="matplotlib.pyplot"), 1, f"qwenvl: {NO_MATPLOTLIB}\n"),
         (KeyboardInterrupt(), 130, "qwenvl: interrupted\n"),
     ],
-)  # fmt: skip
+)
 def test_errors_of_the_user_are_one_line(
     error: BaseException, code: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,6 +159,7 @@ def test_doctor_says_what_a_bug_report_needs() -> None:
     result = run("doctor", "--json")
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
-    assert {"qwenvl", "python", "torch", "cpu", "cuda", "default_device", "default_dtype", "offline", "packages", "models", "scenes"} <= set(report)
+    needed = "qwenvl python torch cpu cuda memory_gib default_device default_dtype offline packages models scenes"
+    assert set(needed.split()) <= report.keys()
     assert report["packages"]["torch"] == report["torch"]
     assert report["default_dtype"] in ("float32", "bfloat16")

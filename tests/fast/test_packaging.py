@@ -124,9 +124,10 @@ def test_no_large_file_is_tracked(git: str, repository: Path) -> None:
     assert all(large[name] <= 8_000_000 for name in weights), large
 
 
-def test_make_installs_the_packages_that_doctor_looks_for() -> None:
-    from qwenvl.cli.doctor import SCENE_PACKAGES
+def test_make_installs_what_scenes_are_drawn_with() -> None:
+    from qwenvl.data.synth.fonts import ALL_FACES
+    from qwenvl.data.synth.names import CLDR_PACKAGE
 
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
     [listed] = [line for line in makefile.splitlines() if line.startswith("PACKAGES =")]
-    assert sorted(listed.split("=")[1].split()) == sorted(SCENE_PACKAGES)
+    assert set(listed.split("=")[1].split()) == {face.package for face in ALL_FACES} | {CLDR_PACKAGE}

@@ -1,8 +1,8 @@
 """The fonts of scenes: an allow-list by family, read from Debian packages at run time, and their glyphs as cached masks.
 
-No font file belongs to this project. Licences, from each package's copyright file: DejaVu - Bitstream Vera's and public domain;
-Arimo, Tinos, Cousine, Roboto, Open Sans, Droid Sans Fallback - Apache-2.0; Liberation 1.x and FreeFont - GPL with the font
-exception; Lato, Inter, Noto Color Emoji - OFL-1.1.
+No font file belongs to this project. Licences, from each package's copyright file: DejaVu - Bitstream Vera's, changes in the public
+domain; Roboto, Roboto Slab, Open Sans, Caladea, Droid Sans Fallback - Apache-2.0; Arimo, Tinos, Cousine, Carlito, Lato, Inter, Noto
+Color Emoji - OFL-1.1. Fonts under the GPL are left out, whatever their exceptions: weights trained on their pictures are published.
 """
 
 from __future__ import annotations
@@ -51,10 +51,9 @@ LATIN: tuple[tuple[Face, ...], ...] = (
     _faces("Arimo", "fonts-croscore", "Arimo-Regular.ttf", "Arimo-Bold.ttf", "Arimo-BoldItalic.ttf"),
     _faces("Tinos", "fonts-croscore", "Tinos-Regular.ttf", "Tinos-Bold.ttf", "Tinos-BoldItalic.ttf"),
     _faces("Cousine", "fonts-croscore", "Cousine-Regular.ttf", "Cousine-Bold.ttf"),
-    _faces("Liberation Sans Narrow", "fonts-liberation", "LiberationSansNarrow-Regular.ttf", "LiberationSansNarrow-Bold.ttf"),
-    _faces("FreeSans", "fonts-freefont-ttf", "FreeSans.ttf", "FreeSansBold.ttf"),
-    _faces("FreeSerif", "fonts-freefont-ttf", "FreeSerif.ttf", "FreeSerifBold.ttf"),
-    _faces("FreeMono", "fonts-freefont-ttf", "FreeMonoBold.ttf"),
+    _faces("Carlito", "fonts-crosextra-carlito", "Carlito-Regular.ttf", "Carlito-Bold.ttf"),
+    _faces("Caladea", "fonts-crosextra-caladea", "Caladea-Regular.ttf", "Caladea-Bold.ttf"),
+    _faces("Roboto Slab", "fonts-roboto-slab", "RobotoSlab-Regular.otf", "RobotoSlab-Bold.otf"),
     _faces("Roboto", "fonts-roboto-unhinted", "Roboto-Regular.ttf", "Roboto-Medium.ttf", "Roboto-Black.ttf"),
     _faces("Roboto Condensed", "fonts-roboto-unhinted", "RobotoCondensed-Regular.ttf", "RobotoCondensed-Bold.ttf"),
     _faces("Open Sans", "fonts-open-sans", "OpenSans-Regular.ttf", "OpenSans-Semibold.ttf", "OpenSans-ExtraBold.ttf"),

@@ -40,8 +40,8 @@ class Ink:
     quad: Quad
     glyphs: tuple[Box, ...] = ()
 
-    def paint(self, picture: Image.Image, left: int, top: int, colour: Colour | None = None) -> None:
-        """Draw on an RGB picture with the ink's top left corner at (left, top)."""
+    def paint(self, picture: Image.Image, left: int, top: int, colour: Colour = (0, 0, 0)) -> None:
+        """Draw on an RGB picture with the ink's top left corner at (left, top); `colour` is for masks."""
         for stamp in self.stamps:
             place = (left + stamp.left, top + stamp.top)
             if stamp.image.mode == "RGBA":

@@ -120,7 +120,7 @@ _SHAPE_NAMES = {
 }
 
 # CLDR names that nobody would use for a thing in a picture. What is absent here is taken from CLDR as it stands.
-_OVERRIDES: dict[str, dict[str, str]] = {
+OVERRIDES: dict[str, dict[str, str]] = {
     "en": {
         "apple": "apple",
         "whale": "whale",
@@ -206,8 +206,8 @@ def noun(key: str, language: Language) -> str:
         return _SHAPE_NAMES[key][language]
     if key not in EMOJI:
         raise NamesError(f"no thing is called {key!r}; see EMOJI and SHAPES in qwenvl.data.synth.names")
-    if key in _OVERRIDES[language]:
-        return _OVERRIDES[language][key]
+    if key in OVERRIDES[language]:
+        return OVERRIDES[language][key]
     character = chr(EMOJI[key])
     try:
         name = _cldr_names(language)[character]

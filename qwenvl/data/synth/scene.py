@@ -6,80 +6,36 @@ background of one named colour. Boxes are those of the ink, in pixels of the sce
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import Field, model_validator
 
-from qwenvl.config import Strict
-from qwenvl.data.synth import fonts, ink, names
-from qwenvl.data.synth.background import MAX_SIDE, Pattern, draw_background, jitter
-from qwenvl.data.synth.ink import Box, Ink, Quad
+from qwenvl.data.synth import dense, fonts, ink, names
+from qwenvl.data.synth.background import draw_background, jitter
+from qwenvl.data.synth.draws import between, pick, whole
+from qwenvl.data.synth.ink import Box, Colour, Ink, Quad
+from qwenvl.data.synth.spec import WORLD_VERSION, SceneSpec, drawable, spec_hash
+from qwenvl.data.synth.strings import draw_string
+from qwenvl.types import QwenVLError
 
-WORLD_VERSION = 1
-"""Raised by every change of this package that moves a pixel or a label: it is part of spec_hash."""
+__all__ = ["WORLD_VERSION", "Scene", "SceneSpec", "Thing", "generate_scene", "spec_hash"]
 
 REFERENCE_SIDE = 112
 """The canvas that lengths of a spec refer to."""
 
 _SPLITS = {"train": 1, "held_out": 2}
 _KINDS = {"mixed": 1, "text": 2}
+_BACKGROUNDS = tuple(names.COLOURS)
 _GAP = 2
-"""Pixels of background between the ink boxes of two things, and between a thing and the edge (one less there)."""
+"""Least distance in pixels between the ink boxes of two things."""
 _TRIES = 40
-_HELD_OUT_EVERY = 20
 _LEGIBLE = 75.0
 """Least difference of luminance (of 255) between lettering and its background colour."""
-
-Item = TypeVar("Item")
-
-
-class SceneSpec(Strict):
-    """What may be drawn. Sizes are pixels on a canvas of 112 and grow with the canvas."""
-
-    kind: Literal["mixed", "text"] = "mixed"
-    """`mixed`: things, with a text in some scenes. `text`: one to three strings alone."""
-    split: Literal["train", "held_out"] = "train"
-    """Two streams without a common scene."""
-    canvas: tuple[int, int] = (112, 160)
-    """Least and greatest side of the square canvas, drawn per scene."""
-    things: tuple[int, int] = (1, 4)
-    thing_size: tuple[float, float] = (21, 42)
-    shape_share: float = Field(0.3, ge=0, le=1)
-    """Chance of a thing to be a coloured shape and not an emoji."""
-    duplicate_share: float = Field(0.2, ge=0, le=1)
-    """Chance of a thing to be another one of an earlier kind, for counting."""
-    text_share: float = Field(0.4, ge=0, le=1)
-    """Share of mixed scenes with a text."""
-    text_size: tuple[float, float] = (20, 28)
-    """Font size."""
-    turned_share: float = Field(0.2, ge=0, le=1)
-    """Share of texts that are turned, by up to `turn` degrees either way."""
-    turn: float = 8.0
-    patterns: tuple[Pattern, ...] = ("flat", "gradient", "stripe", "checker")
-    font: Literal["trained", "held_out"] = "trained"
-    pairs: Literal["trained", "held_out"] = "trained"
-    """Which pairs of thing and background colour may be drawn: those of training, or only those that it never shows."""
-
-    @model_validator(mode="after")
-    def _is_drawable(self) -> SceneSpec:
-        if self.split == "train" and "held_out" in (self.font, self.pairs):
-            raise ValueError("a held-out font or held-out pairs belong to split held_out; training must not see them")
-        for name in ("canvas", "things", "thing_size", "text_size"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"{name}: needs 0 < least <= greatest, not {low}, {high}")
-        if self.canvas[0] < 56 or self.canvas[1] > MAX_SIDE:
-            raise ValueError(f"canvas: sides must lie between 56 and {MAX_SIDE}")
-        if not self.patterns:
-            raise ValueError("patterns: name at least one")
-        return self
+_TEXT_COUNTS = (1, 1, 1, 1, 1, 2, 2, 2, 3, 3)
+"""How many strings stand in a picture of text alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +73,136 @@ class Scene:
     @property
     def height(self) -> int:
         return self.image.height
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A thing before it has a place."""
+
+    kind: Literal["emoji", "shape", "text"]
+    name: str
+    ink: Ink
+    colour: str | None = None
+    paint: Colour = (0, 0, 0)
+
+    def at(self, left: int, top: int) -> Thing:
+        def moved(box: Box) -> Box:
+            return (box[0] + left, box[1] + top, box[2] + left, box[3] + top)
+
+        glyphs: tuple[tuple[int, Box], ...] = ()
+        if self.kind == "text":
+            classes = [dense.character_class(character) for character in self.name]
+            glyphs = tuple((class_id, moved(box)) for class_id, box in zip(classes, self.ink.glyphs, strict=True))
+        box = (left, top, left + self.ink.width, top + self.ink.height)
+        quad = tuple((x + left, y + top) for x, y in self.ink.quad)
+        return Thing(self.kind, self.name, self.colour, box, quad, dense.thing_class(self.kind, self.name, self.colour), glyphs)
+
+
+def generate_scene(spec: SceneSpec, seed: int, index: int) -> Scene:
+    """Scene number `index` of a stream. The same arguments give the same bytes, in any order and any process.
+
+    Raises QwenVLError, one line with the apt-get command, if fonts or names are not installed.
+    """
+    _require_sources()
+    if seed < 0 or index < 0:
+        raise QwenVLError(f"scene (seed {seed}, index {index}): seed and index count from 0")
+    rng = np.random.default_rng((WORLD_VERSION, _SPLITS[spec.split], _KINDS[spec.kind], seed, index))
+    side = int(rng.integers(spec.canvas[0], spec.canvas[1] + 1))
+    background = pick(rng, _BACKGROUNDS)
+    picture = draw_background(background, side, pick(rng, spec.patterns), rng)
+    placed = arrange(spec, rng, side, background)
+    for plan, left, top in placed:
+        plan.ink.paint(picture, left, top, plan.paint)
+    return Scene(picture, tuple(plan.at(left, top) for plan, left, top in placed), background, seed, index)
+
+
+@cache
+def _require_sources() -> None:
+    """Check once that everything a scene could need is installed, so that a stream does not fail half-way."""
+    fonts.require()
+    for key in names.EMOJI:
+        names.noun(key, "en")
+        names.noun(key, "zh")
+
+
+@cache
+def _legible_on(background: str) -> tuple[str, ...]:
+    """The colours that lettering may have on a background, by their difference of luminance (ITU-R BT.601 weights)."""
+
+    def luminance(colour: str) -> float:
+        red, green, blue = names.COLOURS[colour]
+        return 0.299 * red + 0.587 * green + 0.114 * blue
+
+    return tuple(colour for colour in names.COLOURS if abs(luminance(colour) - luminance(background)) >= _LEGIBLE)
+
+
+def arrange(spec: SceneSpec, rng: np.random.Generator, side: int, background: str) -> list[tuple[Plan, int, int]]:
+    """What stands in a scene, each with the place of its top left corner; ink boxes are apart.
+
+    Texts are placed first and then things, large ones first, since what is wide finds no gap later. What finds no place even at
+    its least size is left out.
+    """
+    scale = side / REFERENCE_SIDE
+    texts = pick(rng, _TEXT_COUNTS) if spec.kind == "text" else int(rng.random() < spec.text_share)
+    placed: list[tuple[Plan, int, int]] = []
+    for _ in range(texts):
+        plan = _plan_text(spec, rng, side, background)
+        place = _free_place(rng, side, plan.ink, placed)
+        if place is not None and plan.name not in [other.name for other, _, _ in placed]:
+            placed.append((plan, *place))
+    if spec.kind == "text":
+        return placed
+    least = round(spec.thing_size[0] * scale)
+    for size, name, colour in _choose_things(spec, rng, scale, background):
+        for actual in (size, least):
+            drawn = ink.emoji(name, actual) if colour is None else ink.shape(name, actual)
+            place = _free_place(rng, side, drawn, placed)
+            if place is not None:
+                paint = (0, 0, 0) if colour is None else jitter(colour, rng)
+                placed.append((Plan("emoji" if colour is None else "shape", name, drawn, colour, paint), *place))
+                break
+    return placed
+
+
+def _choose_things(spec: SceneSpec, rng: np.random.Generator, scale: float, background: str) -> list[tuple[int, str, str | None]]:
+    """Size, name and colour (of shapes) of the things of a scene, largest first."""
+    emoji, shapes = drawable(background, spec.pairs)
+    kinds: list[tuple[str, str | None]] = []
+    for _ in range(whole(rng, *spec.things)):
+        if kinds and rng.random() < spec.duplicate_share:
+            kinds.append(pick(rng, kinds))
+        elif shapes and (not emoji or rng.random() < spec.shape_share):
+            kinds.append(pick(rng, shapes))
+        else:
+            kinds.append((pick(rng, emoji), None))
+    sizes = sorted((round(between(rng, *spec.thing_size) * scale) for _ in kinds), reverse=True)
+    return [(size, name, colour) for size, (name, colour) in zip(sizes, kinds, strict=True)]
+
+
+def _plan_text(spec: SceneSpec, rng: np.random.Generator, side: int, background: str) -> Plan:
+    """A string in some font, size and turn, no wider than the canvas."""
+    scale = side / REFERENCE_SIDE
+    degrees = between(rng, -spec.turn, spec.turn) if rng.random() < spec.turned_share else 0.0
+    paint = jitter(pick(rng, _legible_on(background)), rng)
+    while True:
+        text, chinese = draw_string(rng, latin_only=spec.font == "held_out")
+        latin = fonts.HELD_OUT if spec.font == "held_out" else pick(rng, fonts.LATIN)
+        face = pick(rng, fonts.CHINESE if chinese else latin)
+        drawn = ink.lettering(text, face, round(between(rng, *spec.text_size) * scale), degrees)
+        if drawn.width <= side - 2 * _GAP and drawn.height <= side - 2 * _GAP:
+            return Plan("text", text, drawn, None, paint)
+
+
+def _free_place(rng: np.random.Generator, side: int, drawn: Ink, placed: list[tuple[Plan, int, int]]) -> tuple[int, int] | None:
+    """A top left corner at which the ink stays inside the canvas and clear of everything placed; None after some tries."""
+    width, height = drawn.width, drawn.height
+    columns, rows = side - width - 1, side - height - 1
+    if columns < 1 or rows < 1:
+        return None
+    # Top left corners between these would bring the new ink too near to what is placed.
+    taken = [(x - _GAP - width, y - _GAP - height, x + plan.ink.width + _GAP, y + plan.ink.height + _GAP) for plan, x, y in placed]
+    for _ in range(_TRIES):
+        left, top = 1 + int(rng.random() * columns), 1 + int(rng.random() * rows)
+        if not any(x0 < left < x1 and y0 < top < y1 for x0, y0, x1, y1 in taken):
+            return left, top
+    return None

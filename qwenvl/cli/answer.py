@@ -1,0 +1,123 @@
+"""What `ask` and `chat` share: options of an answer, its text as it comes, its places in words, and the picture with its boxes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import tyro
+
+from qwenvl.types import QwenVLError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from qwenvl.families.spec import Markup
+    from qwenvl.inference.model import Reply
+    from qwenvl.inference.reply import PixelRegion
+
+DEFAULT_MODEL = "qwen-vl-nano-chat"
+ENLARGE_TO = 480
+"""Pictures smaller than this are enlarged before boxes are drawn, or the labels would cover them."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    max_new_tokens: int | None = None
+    """Longest answer in tokens; the model's own limit if not given."""
+    temperature: float | None = None
+    """Sample with this temperature. Without temperature, top-p and top-k the answer is greedy, the same every time."""
+    top_p: float | None = None
+    """Sample from the most likely tokens that hold this share of the probability."""
+    top_k: int | None = None
+    """Sample from this many most likely tokens."""
+    repetition_penalty: float = 1.0
+    """More than 1 makes tokens that came before less likely."""
+    stop: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """End the answer before this string; may be given several times."""
+    seed: int | None = None
+    """Draw the same sample again."""
+
+    def options(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def show(chunks: Iterable[str | Reply], markup: Markup, raw: bool, out: TextIO) -> Reply:
+    """Write an answer as it comes, its markup made readable unless `raw`, and return it.
+
+    A KeyboardInterrupt carries what was shown so far in its `args`, so that a conversation can go on from there.
+    """
+    from qwenvl.inference.reply import readable
+    from qwenvl.inference.text_stream import ReadableStream
+
+    people = ReadableStream(lambda text: readable(text, markup), (markup.ref, markup.box, markup.quad))
+    shown: list[str] = []
+
+    def write(text: str) -> None:
+        # An answer never begins with white space, whatever token it came from.
+        text = text if shown else text.lstrip()
+        if text:
+            shown.append(text)
+            out.write(text)
+            out.flush()
+
+    try:
+        for chunk in chunks:
+            if not isinstance(chunk, str):
+                write("" if raw else people.finish())
+                out.write("\n")
+                out.flush()
+                return chunk
+            write(chunk if raw else people.push(chunk))
+    except KeyboardInterrupt:
+        out.write("\n")
+        raise KeyboardInterrupt("".join(shown)) from None
+    raise AssertionError("a stream ends with its Reply")
+
+
+def describe(region: PixelRegion, pictures: int) -> str:
+    """One line for a person: `dog: box (12, 30)-(50, 80)`, with the picture's number where there are several."""
+    points = "-".join(f"({x:.0f}, {y:.0f})" for x, y in region.points)
+    where = f" in picture {region.image + 1}" if pictures > 1 else ""
+    return f"{region.label or 'here'}: {region.kind} {points}{where}"
+
+
+def show_regions(reply: Reply, out: TextIO) -> None:
+    for region in reply.pixels:
+        print("  " + describe(region, len(reply.image_sizes)), file=out)
+    if reply.finish_reason == "length":
+        print(f"(cut after {reply.usage.completion_tokens} tokens; --max-new-tokens allows more)", file=sys.stderr)
+
+
+def check_output(path: Path, inputs: Sequence[str] = ()) -> None:
+    """Raise QwenVLError, before a model is loaded, if a picture cannot be saved there or one of the inputs would be lost."""
+    from PIL import Image
+
+    formats = Image.registered_extensions()
+    if formats.get(path.suffix.lower()) not in Image.SAVE:
+        raise QwenVLError(f"{path}: {path.suffix or 'no suffix'} is not a picture format that can be written; use .png or .jpg")
+    if path.is_dir():
+        raise QwenVLError(f"{path} is a folder; give the name of a file")
+    if any(Path(name).exists() and path.exists() and path.samefile(name) for name in inputs):
+        raise QwenVLError(f"{path} is the picture asked about; give another name, or it would be lost")
+
+
+def save_boxes(reply: Reply, pictures: Sequence[Image], path: Path) -> Path | None:
+    """Save the picture that the answer's places are in, with them drawn; None, and no file, where there are none."""
+    from qwenvl.inference.draw import draw_regions
+    from qwenvl.runtime import atomic_write
+
+    regions = [region for region in reply.regions if region.image < len(pictures)]
+    if not regions:
+        return None
+    image = regions[-1].image
+    drawn = draw_regions(pictures[image], [region for region in regions if region.image == image], ENLARGE_TO)
+    try:
+        with atomic_write(path) as temporary:
+            drawn.save(temporary)
+    except OSError as error:
+        raise QwenVLError(f"{path}: cannot be written ({error.strerror or error})") from None
+    return path

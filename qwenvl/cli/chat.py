@@ -1,0 +1,177 @@
+"""`qwenvl chat [IMAGE…]`: a conversation about pictures, turn by turn, at a terminal or from lines of a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from qwenvl.cli.answer import DEFAULT_MODEL, Decoding, check_output, save_boxes, show, show_regions
+from qwenvl.types import QwenVLError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from qwenvl.inference.model import QwenVL, Reply
+
+HELP = """\
+/image PATH   add a picture to the next question
+/boxes [OUT]  save the picture with the last answer's boxes drawn
+/reset        forget the conversation and its pictures
+/help         this list
+/quit         leave (Ctrl-D too); Ctrl-C stops an answer"""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Talk with a model about pictures. Type /help for the commands."""
+
+    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGE…]")] = ()
+    """Pictures that come with the first question."""
+    model: str = DEFAULT_MODEL
+    """A built-in model, a folder, or a repository of the hub."""
+    raw: bool = False
+    """Show the model's markup of places as it wrote it."""
+    device: str | None = None
+    """cpu or cuda; a GPU is used where there is one."""
+    dtype: str | None = None
+    """float32 or bfloat16; by default bfloat16 on a GPU and float32 on the CPU."""
+    decoding: Annotated[Decoding, tyro.conf.arg(name="")] = field(default_factory=Decoding)
+
+
+def main(arguments: list[str]) -> int:
+    given = tyro.cli(Chat, args=arguments, prog="qwenvl chat", config=(tyro.conf.FlagCreatePairsOff,))
+    from qwenvl.processing.image import open_image
+
+    pictures = [open_image(image) for image in given.images]
+
+    from qwenvl.inference.model import load
+
+    conversation = Conversation(load(given.model, device=given.device, dtype=given.dtype), given.decoding.options(), given.raw)
+    conversation.waiting = pictures
+    interactive = sys.stdin.isatty()
+    if interactive:
+        print(f"{given.model}: {_counted(len(pictures))} waiting for the first question; /help lists the commands")
+    failed = False
+    for line in typed_lines() if interactive else piped_lines():
+        try:
+            if not conversation.take(line):
+                break
+        except QwenVLError as error:
+            failed = True
+            print(f"qwenvl: {' '.join(str(error).split())}", file=sys.stderr)
+    # At a terminal the user has seen the error and mended it; a script has to be told.
+    return 1 if failed and not interactive else 0
+
+
+@dataclass
+class Conversation:
+    """The history so far, the pictures in it, and those that wait for the next question."""
+
+    model: QwenVL
+    options: dict[str, Any]
+    raw: bool = False
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    pictures: list[Image] = field(default_factory=list)
+    waiting: list[Image] = field(default_factory=list)
+    last: Reply | None = None
+
+    def take(self, line: str) -> bool:
+        """Obey one line; False to leave. Raises QwenVLError and stays as it was, if the line cannot be obeyed."""
+        line = line.strip()
+        if not line:
+            return True
+        if not line.startswith("/"):
+            self.ask(line)
+            return True
+        command, _, argument = line.partition(" ")
+        argument = argument.strip()
+        if command in ("/quit", "/exit"):
+            return False
+        if command == "/help":
+            print(HELP)
+        elif command == "/reset":
+            self.messages, self.pictures, self.waiting, self.last = [], [], [], None
+            print("forgotten")
+        elif command == "/image":
+            self.add(argument)
+        elif command == "/boxes":
+            self.draw(argument)
+        else:
+            raise QwenVLError(f"unknown command {command}; /help lists them")
+        return True
+
+    def add(self, path: str) -> None:
+        from qwenvl.processing.image import open_image
+
+        if not path:
+            raise QwenVLError("/image needs the path of a picture")
+        picture = open_image(path.strip("\"'"))
+        self.waiting.append(picture)
+        print(f"picture {len(self.pictures) + len(self.waiting)}: {picture.width} x {picture.height}, goes with the next question")
+
+    def ask(self, question: str) -> None:
+        from qwenvl.processing.encode import ContextError
+
+        content: list[dict[str, Any]] = [{"type": "image", "image": picture} for picture in self.waiting]
+        asked = [*self.messages, {"role": "user", "content": [*content, {"type": "text", "text": question}]}]
+        try:
+            reply = show(self.model.stream(asked, **self.options), self.model.markup, self.raw, sys.stdout)
+            answer = reply.text
+        except KeyboardInterrupt as interrupt:
+            reply, answer = None, "".join(interrupt.args)
+            print("(stopped)", file=sys.stderr)
+        except ContextError as error:
+            raise QwenVLError(f"{error}; /reset begins a new conversation") from None
+        if not answer:
+            if reply is None:
+                return  # nothing was said: the question was not asked
+            print("(the model gave no answer)", file=sys.stderr)
+        self.messages = [*asked, {"role": "assistant", "content": answer}]
+        self.pictures, self.waiting, self.last = self.pictures + self.waiting, [], reply
+        if reply is not None:
+            show_regions(reply, sys.stdout)
+
+    def draw(self, out: str) -> None:
+        path = Path(out) if out else _free_name()
+        check_output(path)
+        if self.last is None or not self.last.regions:
+            raise QwenVLError("the last answer has no box to draw; ask where something is")
+        saved = save_boxes(self.last, self.pictures, path)
+        print(f"boxes drawn: {saved}" if saved else "the conversation has no picture to draw on")
+
+
+def typed_lines() -> Iterator[str]:
+    """Lines typed at the terminal, with line editing and history where Python has readline. Ctrl-D ends, Ctrl-C clears the line."""
+    try:
+        import readline  # noqa: F401  (importing it is what gives input() its editing)
+    except ImportError:
+        pass
+    while True:
+        try:
+            yield input("> ")
+        except KeyboardInterrupt:
+            print()
+        except EOFError:
+            print()
+            return
+
+
+def piped_lines() -> Iterator[str]:
+    yield from sys.stdin
+
+
+def _free_name() -> Path:
+    """boxes-1.png, or the first number that no file has yet."""
+    number = 1
+    while (path := Path(f"boxes-{number}.png")).exists():
+        number += 1
+    return path
+
+
+def _counted(pictures: int) -> str:
+    return "1 picture" if pictures == 1 else f"{pictures or 'no'} pictures"

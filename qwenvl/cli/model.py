@@ -1,0 +1,177 @@
+"""`qwenvl model list|info|convert`: which models there are, what one is made of, and a model in another storage."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from qwenvl.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class List:
+    """Show the models in the package and the configurations that can be built or loaded."""
+
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """Count a model's parameters and bytes without loading it."""
+
+    name: tyro.conf.Positional[str]
+    """A built-in model, a configuration (see `list`), a folder, or a hub id."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Write a model again: published names in safetensors, another dtype, or int8; and print what the storage costs."""
+
+    source: tyro.conf.Positional[str]
+    """A built-in model, a folder, or a hub id."""
+    target: tyro.conf.Positional[Path]
+    """The folder to write."""
+    store: Literal["as-is", "float32", "bfloat16", "float16", "int8"] = "as-is"
+    """How numbers are kept. int8: matrices with one scale per row, vectors in float32."""
+    shard_gb: float = 5.0
+    """Largest size of one weight file, in 10^9 bytes."""
+
+
+Command = (
+    Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[Convert, tyro.conf.subcommand("convert")]
+)
+
+
+def main(arguments: list[str]) -> int:
+    command: List | Info | Convert = tyro.cli(Command, args=arguments, prog="qwenvl model", description=__doc__)
+    if isinstance(command, List):
+        return list_models(command)
+    if isinstance(command, Info):
+        return info(command)
+    return convert(command)
+
+
+def list_models(options: List) -> int:
+    from qwenvl.families import FAMILIES
+    from qwenvl.weights.hub import builtin_models
+
+    rows = [
+        {"name": name, "kind": "built-in", "summary": _card_summary(folder), "path": str(folder)}
+        for name, folder in builtin_models().items()
+    ]
+    # A preset whose weights are in the package is listed once, as what can be asked.
+    names = {row["name"] for row in rows}
+    rows += [
+        {"name": preset.name, "kind": "config", "summary": preset.summary, "path": ""}
+        for family in FAMILIES
+        for preset in family.presets
+        if preset.name not in names
+    ]
+    if options.json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return 0
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        print(f"{row['name']:<{width}}  {row['kind']:<8}  {row['summary']}")
+    print("\nbuilt-in: weights in the package; config: give --model a folder with weights, or a hub id such as Qwen/Qwen-VL-Chat")
+    return 0
+
+
+def info(options: Info) -> int:
+    from qwenvl.weights.summary import summarise
+
+    config, folder = _find(options.name)
+    summary = {"name": options.name, "source": str(folder or "preset"), **summarise(config, folder)}
+    if options.json:
+        print(json.dumps(summary, indent=2, ensure_ascii=False))
+    else:
+        _print_summary(summary)
+    return 0
+
+
+def convert(options: Convert) -> int:
+    from qwenvl.runtime import resolve_dtype
+    from qwenvl.types import QwenVLError
+    from qwenvl.weights.hub import resolve
+    from qwenvl.weights.repack import repack
+
+    source = resolve(options.source)
+    if source.resolve() == options.target.resolve():
+        raise QwenVLError(f"{options.target}: is the source itself; give another folder")
+    dtype = None if options.store in ("as-is", "int8") else resolve_dtype(options.store)
+    report = repack(source, options.target, dtype=dtype, int8=options.store == "int8", max_shard_bytes=int(options.shard_gb * 1e9))
+    print(f"{options.target}: {report.tensors} tensors, {_size(report.bytes)}")
+    worst = f" ({report.worst})" if report.worst else ""
+    print(f"error of a tensor (RMS, relative to {report.source_dtype}): mean {report.mean_error:.2e}, ", end="")
+    print(f"largest {report.worst_error:.2e}{worst}")
+    if report.bfloat16_error is not None:
+        print(f"for comparison, bfloat16: mean {report.bfloat16_error:.2e}")
+    return 0
+
+
+def _find(name: str) -> tuple[ModelConfig, Path | None]:
+    """The config of a model and its folder, or None for a configuration without weights."""
+    from qwenvl.families import FAMILIES
+    from qwenvl.weights.hub import builtin_models, resolve
+    from qwenvl.weights.io import read_config
+
+    presets = {preset.name: preset for family in FAMILIES for preset in family.presets}
+    if name in presets and name not in builtin_models() and not Path(name).is_dir():
+        return presets[name].config, None
+    folder = resolve(name)
+    return read_config(folder)[1], folder
+
+
+def _card_summary(folder: Path) -> str:
+    """The one line about a built-in model from its card.json."""
+    try:
+        return str(json.loads((folder / "card.json").read_text(encoding="utf-8")).get("summary", ""))
+    except FileNotFoundError:
+        return ""
+
+
+PARTS = (
+    ("LLM", "llm"),
+    ("vision encoder", "vision_encoder"),
+    ("  ViT", "vision_encoder_vit"),
+    ("  output norm and projection", "vision_encoder_output"),
+    ("adapter", "adapter"),
+    ("total", "total"),
+)
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    config, counts = summary["config"], summary["parameters"]
+    vision, connector, decoder = config["vision"], config["connector"], config["decoder"]
+    print(f"{summary['name']}  ({summary['family']}, {summary['source']})\n")
+    for label, key in PARTS:
+        print(f"{label:<30}{counts[key]:>16,}")
+    sizes = f"{_size(summary['bytes']['bfloat16'])} in bfloat16, {_size(summary['bytes']['int8'])} in int8"
+    print(f"\nsize      {sizes}; {summary['tensors']} tensors")
+    if summary["files"]:
+        files = summary["files"]
+        print(f"files     {files['count']}, {_size(files['bytes'])}, {' and '.join(files['dtypes'])}")
+    print(
+        f"vision    {vision['num_hidden_layers']} layers of {vision['hidden_size']}, {vision['num_attention_heads']} heads, "
+        f"{vision['image_size']} px in patches of {vision['patch_size']}"
+    )
+    print(f"adapter   {connector['num_queries']} queries of {connector['hidden_size']}, {connector['num_attention_heads']} heads")
+    print(
+        f"decoder   {decoder['num_hidden_layers']} layers of {decoder['hidden_size']}, {decoder['num_attention_heads']} heads, "
+        f"vocabulary {decoder['vocab_size']:,}, trained on {decoder['trained_length']:,} positions"
+    )
+
+
+def _size(count: int) -> str:
+    """Bytes for people, in powers of ten as disks and downloads are sold."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"

@@ -1,0 +1,69 @@
+"""`qwenvl train RECIPE`: train by a recipe, or resume a run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+if TYPE_CHECKING:
+    from qwenvl.train.parallel import World
+    from qwenvl.train.recipe import Recipe
+
+
+@dataclass
+class TrainOptions:
+    """Train by a recipe. Ctrl-C saves and ends; --resume continues the very same run."""
+
+    recipe: Annotated[str, tyro.conf.Positional]
+    """YAML file, such as recipes/nano/shipped/0_tower.yaml."""
+    set: Annotated[list[str], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE")]
+    """Change one key of the recipe: --set train.steps=100. May be given again."""
+    resume: bool = False
+    """Continue the run in the recipe's folder from its newest checkpoint."""
+    processes: int = 1
+    """Processes on this machine that share the work of every step."""
+
+
+def main(arguments: list[str]) -> int:
+    options = tyro.cli(TrainOptions, prog="qwenvl train", args=arguments)
+    from qwenvl.train.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe, options.set)
+    if options.processes > 1 and "WORLD_SIZE" not in os.environ:
+        from qwenvl.train.parallel import start_ranks
+
+        return start_ranks(options.processes, arguments)
+    return run(recipe, options.resume)
+
+
+def run(recipe: Recipe, resume: bool) -> int:
+    """Train on this rank; 0 when the last step is done, 130 when interrupted."""
+    import torch
+
+    from qwenvl.train.build import build_trainer, export
+    from qwenvl.train.parallel import join_world, leave_world
+
+    torch.set_num_threads(recipe.train.threads)
+    world = join_world()
+    try:
+        trainer, processor = build_trainer(recipe, world)
+        trainer.start(resume)
+        outcome = trainer.fit()
+        if outcome == "interrupted":
+            _say(world, f"saved at step {trainer.step} of {recipe.train.steps}; continue with --resume")
+            return 130
+        if world.leads:
+            folder = export(trainer, processor)
+            _say(world, f"{recipe.name}: {trainer.step} steps done, model in {folder}")
+        return 0
+    finally:
+        leave_world(world)
+
+
+def _say(world: World, line: str) -> None:
+    if world.leads:
+        print(f"qwenvl: {line}", file=sys.stderr)

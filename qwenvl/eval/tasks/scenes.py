@@ -1,0 +1,179 @@
+"""The benchmark of synthetic scenes: what is asked about which pictures, and how the replies are scored.
+
+Pictures come from the held-out stream of the generator, which training never draws from. `main` has 500 (`limit`) scenes of
+things and as many of lettering alone; reported apart are things on backgrounds that training never pairs them with (`pairs`),
+lettering in a font that it never shows (`font`), and questions in words that it never uses (`phrasings`).
+Each task asks one question a scene and language; scenes that do not allow one (no text, no two things apart) are passed over.
+The measures, by task (`text` is normalised as scorers/text.py says; boxes count as found from an IoU of 0.5):
+
+    caption            recall, precision of the things' phrases, with article or count and colour; lettering is left out
+    grounded_caption   boxes found; boxes found whose phrase is right too
+    referring          the one box found; its mean IoU. find_text: the same for a string
+    naming             the thing in a box, by its full phrase. what: likewise
+    left_right, above_below, yes_no    balanced: each answer is the right one in half the questions
+    count, colour, where               the one value named
+    ocr                all strings exact, in any order; similarity of characters; in scenes of things, in lettering alone
+    ocr_quad           quads found; quads found whose string is exact too
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qwenvl.data.synth.fonts import versions as font_versions
+from qwenvl.data.synth.names import COLOURS, EMOJI, SHAPES, counted
+from qwenvl.data.synth.scene import Scene, SceneSpec, generate_scene, spec_hash
+from qwenvl.data.tasks import LANGUAGES, has_phrasings
+from qwenvl.data.tasks import questions as draw_samples
+from qwenvl.eval.report import MAIN
+from qwenvl.eval.runner import Answerer, plain_text
+from qwenvl.eval.task import Question
+from qwenvl.types import Sample, Style
+
+if TYPE_CHECKING:
+    from qwenvl.data.synth.names import Language
+
+NAME = "scenes"
+
+# Task here -> (task of data/tasks.py, most tokens of a reply). A box costs the nano about 20 tokens, a quad twice as many.
+TASKS: dict[str, tuple[str, int]] = {
+    "caption": ("caption", 96),
+    "grounded_caption": ("grounded_caption", 208),
+    "referring": ("referring", 48),
+    "naming": ("naming", 24),
+    "what": ("what", 24),
+    "left_right": ("left_right", 24),
+    "above_below": ("above_below", 24),
+    "yes_no": ("yes_no", 24),
+    "count": ("count", 24),
+    "colour": ("colour", 24),
+    "where": ("where", 24),
+    "ocr_scene": ("ocr", 48),
+    "ocr_text": ("ocr", 48),
+    "ocr_quad": ("ocr_quad", 208),
+    "find_text": ("find_text", 48),
+}
+
+BALANCED = {"left_right": ("left", "right"), "above_below": ("above", "below"), "yes_no": ("yes", "no")}
+"""Tasks with two answers: scenes take turns at which one is right, so that always saying one of them is worth one half."""
+REDRAWS = 16
+"""How often a question is drawn again to have the wanted answer."""
+
+IN_SCENES = ("naming", "what", "left_right", "above_below", "yes_no", "count", "colour", "where")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Tasks asked about one kind of scene, under one condition."""
+
+    condition: str
+    spec: SceneSpec
+    tasks: tuple[str, ...]
+    held_out_phrasing: bool = False
+    share: float = 1.0
+    """How many scenes, as a part of the limit."""
+
+
+THINGS = SceneSpec(split="held_out")
+LETTERING = SceneSpec(split="held_out", kind="text")
+
+BLOCKS = (
+    Block(MAIN, THINGS, ("caption", "grounded_caption", "referring", *IN_SCENES, "ocr_scene")),
+    Block(MAIN, LETTERING, ("ocr_text", "ocr_quad", "find_text")),
+    Block("pairs", THINGS.model_copy(update={"pairs": "held_out"}), ("caption", "referring", "naming", "yes_no"), share=0.5),
+    Block("font", LETTERING.model_copy(update={"font": "held_out"}), ("ocr_text",), share=0.5),
+    Block("phrasings", THINGS, ("caption", "referring", *IN_SCENES, "ocr_scene"), held_out_phrasing=True, share=0.5),
+)
+
+
+def scene_count(limit: int, blocks: Sequence[Block] = BLOCKS) -> int:
+    """Scenes drawn in all, for a progress bar."""
+    return sum(_scenes_of(block, limit) for block in blocks)
+
+
+def questions(
+    limit: int, seed: int, style: Style, advance: Callable[[int], None] = lambda count: None, blocks: Sequence[Block] = BLOCKS
+) -> list[Question]:
+    """All questions, a pure function of (limit, seed, style). `advance` is told of every scene drawn."""
+    asked: list[Question] = []
+    for block in blocks:
+        for index in range(_scenes_of(block, limit)):
+            scene = generate_scene(block.spec, seed, index)
+            asked += _about(scene, block, style)
+            advance(1)
+    return asked
+
+
+def main_questions(limit: int, seed: int, style: Style) -> list[Question]:
+    """Those of the main condition only."""
+    return questions(limit, seed, style, blocks=[block for block in BLOCKS if block.condition == MAIN])
+
+
+def settings(asked: Sequence[Question], limit: int, seed: int, answerer: Answerer) -> dict[str, Any]:
+    """What run.json says of this benchmark: enough to repeat it, to compare two runs, and to score without a model."""
+    digest = hashlib.sha256()
+    for question in sorted(asked, key=lambda question: question.id):
+        words = plain_text(question.sample.messages, answerer.markup)
+        digest.update(f"{question.id}\t{question.max_new_tokens}\t{words}\n".encode())
+    specs = {f"{block.condition}-{block.spec.kind}": spec_hash(block.spec) for block in BLOCKS}
+    return {
+        "task": NAME, "n": limit, "seeds": [seed], "questions": len(asked), "style": answerer.style, "decoding": "greedy",
+        "hashes": {"questions": digest.hexdigest()[:16], "specs": specs},
+        "markup": asdict(answerer.markup), "lexicon": lexicon(),
+        "sources": font_versions(),
+    }  # fmt: skip
+
+
+def lexicon(most: int = 8) -> dict[str, list[str]]:
+    """language -> every phrase that a caption may use for things, in every count up to `most`."""
+    things: list[tuple[str, str | None]] = [(key, None) for key in (*EMOJI, *SHAPES)]
+    things += [(shape, colour) for shape in SHAPES for colour in COLOURS]
+    counts = range(1, most + 1)
+    return {language: [counted(key, n, language, colour) for key, colour in things for n in counts] for language in LANGUAGES}
+
+
+def _scenes_of(block: Block, limit: int) -> int:
+    return max(round(limit * block.share), 1)
+
+
+def _about(scene: Scene, block: Block, style: Style) -> Iterator[Question]:
+    """The block's questions about one scene: one of each task and language, where the scene allows it."""
+    for task in block.tasks:
+        source, max_new_tokens = TASKS[task]
+        if block.held_out_phrasing and not has_phrasings(source, style):
+            continue
+        for language in LANGUAGES:
+            sample = _draw(scene, task, language, style, block.held_out_phrasing)
+            if sample is not None:
+                identity = f"{block.condition}/{task}/{language}/{scene.index:05d}"
+                truth = dict(sample.extra)
+                yield Question(identity, task, block.condition, language, replace(sample, id=identity), truth, max_new_tokens)
+
+
+def _draw(scene: Scene, task: str, language: Language, style: Style, held_out_phrasing: bool) -> Sample | None:
+    source, _ = TASKS[task]
+    stream = [scene.seed, scene.index, zlib.crc32(f"{task}/{language}/{style}".encode())]
+    rng = np.random.default_rng(stream)
+    first: Sample | None = None
+    for _ in range(REDRAWS if task in BALANCED else 1):
+        drawn = draw_samples(scene, source, language, style, rng, held_out_phrasing)
+        samples = [sample for sample in drawn if _is_asked(scene, task, sample)]
+        first = first or next(iter(samples), None)
+        if task not in BALANCED:
+            break
+        wanted = BALANCED[task][scene.index % 2]
+        for sample in samples:
+            if sample.extra["value"] == wanted:
+                return sample
+    return first
+
+
+def _is_asked(scene: Scene, task: str, sample: Sample) -> bool:
+    """Naming is of things here: reading what a box holds is another skill, and `ocr` measures it."""
+    return task != "naming" or scene.things[sample.extra["focus"]].kind != "text"

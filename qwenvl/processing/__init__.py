@@ -1,0 +1,1 @@
+"""Sample -> Encoded, for training and for inference alike: tokenizer, regions, renderer, pictures, positions, collation."""

@@ -1,0 +1,126 @@
+"""Sample -> Encoded in one call: pictures, grids, rendered ids, positions, and the one check that text and pictures agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from qwenvl.config import ModelConfig
+from qwenvl.families import get_family
+from qwenvl.families.spec import FamilySpec, Markup
+from qwenvl.processing.chat import PlaceholderError, render
+from qwenvl.processing.grid import image_grid
+from qwenvl.processing.image import ImageError, image_to_patches, open_image
+from qwenvl.processing.positions import positions_1d
+from qwenvl.processing.tokenizer import Tokenizer, TokenizerError
+from qwenvl.types import Encoded, ImagePart, QwenVLError, Sample, Style
+
+__all__ = ["ContextError", "PlaceholderError", "Processor", "ReadyPicture", "check_placeholders", "visual_slots_of"]
+
+
+ReadyPicture = tuple[np.ndarray, tuple[int, int, int], tuple[int, int]]
+"""Patches (P, C * patch * patch), grid (time, height, width), original (width, height)."""
+
+
+class ContextError(QwenVLError, ValueError):
+    """More tokens than the model's context holds. Nothing is ever cut."""
+
+
+class Processor:
+    """Turns Samples into Encoded for one model. Holds no state besides its arguments."""
+
+    def __init__(self, config: ModelConfig, spec: FamilySpec, tokenizer: Tokenizer, markup: Markup | None = None) -> None:
+        tokens = spec.image_tokens
+        expected = {tokens.start: config.image_start_id, tokens.end: config.image_end_id, tokens.pad: config.image_pad_id}
+        for name, index in expected.items():
+            if tokenizer.special(name) != index:
+                raise TokenizerError(
+                    f"{name} is id {tokenizer.special(name)} in the tokenizer but {index} in the config; they belong to two models"
+                )
+        self.config = config
+        self.spec = spec
+        self.tokenizer = tokenizer
+        self.markup = markup or Markup()
+
+    def encode(
+        self, sample: Sample, style: Style, for_generation: bool = False, pictures: Sequence[ReadyPicture] | None = None
+    ) -> Encoded:
+        """Encode at the exact length. `for_generation` ends with what precedes the answer (see `chat.render`).
+
+        `pictures`, if given, are those of the sample made ready before: several questions about one picture then share its patches.
+        Raises ContextError, PlaceholderError, ImageError, RegionError or RenderError, each naming the sample.
+        """
+        where = f"sample {sample.id!r}" if sample.id else "sample"
+        if pictures is None:
+            pictures = [self.ready(part, number, where) for number, part in enumerate(sample.images, start=1)]
+        grids = [grid for _, grid, _ in pictures]
+        counts = [self.spec.visual_tokens(self.config, grid) for grid in grids]
+        rendered = render(sample, self.tokenizer, self.spec, style, counts, for_generation, self.markup)
+        check_placeholders(len(rendered.visual_slots), sum(counts), where)
+        length = len(rendered.input_ids)
+        self._check_context(length, counts, where, for_generation)
+        return Encoded(
+            input_ids=np.array(rendered.input_ids, dtype=np.int64),
+            labels=np.array(rendered.labels, dtype=np.int64),
+            position_ids=positions_1d(length),
+            patches=self._patches([patches for patches, _, _ in pictures]),
+            grids=np.array(grids, dtype=np.int64).reshape(-1, 3),
+            visual_slots=np.array(rendered.visual_slots, dtype=np.int64),
+            image_sizes=tuple(size for _, _, size in pictures),
+            sample_id=sample.id,
+            task=sample.task,
+        )
+
+    def ready(self, part: ImagePart, number: int = 1, where: str = "sample") -> ReadyPicture:
+        """Patches, grid and original (width, height) of one picture."""
+        try:
+            picture = open_image(part.image)
+        except ImageError as error:
+            raise ImageError(f"{where}, picture {number}: {error}") from error
+        grid = image_grid(self.config, self.spec, *picture.size)
+        return image_to_patches(picture, self.config, self.spec), grid, picture.size
+
+    def _patches(self, patches: list[np.ndarray]) -> np.ndarray:
+        vision = self.config.vision
+        none = np.empty((0, vision.in_channels * vision.patch_size**2), dtype=np.float32)
+        return patches[0] if len(patches) == 1 else np.concatenate([none, *patches])
+
+    def _check_context(self, length: int, counts: list[int], where: str, for_generation: bool) -> None:
+        limit = self.config.decoder.max_position_embeddings
+        if length + for_generation > limit:  # a prompt needs room for one token of the answer
+            pictures = f" ({sum(counts)} of them for {len(counts)} pictures)" if counts else ""
+            raise ContextError(
+                f"{where}: {length} tokens{pictures} do not fit in the context of {limit}; shorten the text or leave out pictures"
+            )
+
+
+def check_placeholders(placeholders: int, visual_tokens: int, where: str) -> None:
+    """The one check that text and pictures agree. Raises PlaceholderError with the sample and both numbers."""
+    if placeholders != visual_tokens:
+        raise PlaceholderError(f"{where}: {placeholders} placeholders in the text but {visual_tokens} visual tokens to put there")
+
+
+def visual_slots_of(
+    input_ids: Sequence[int] | np.ndarray, config: ModelConfig, counts: Sequence[int] | None = None, where: str = "input_ids"
+) -> np.ndarray:
+    """Where the visual tokens go (V,) int64: every index between an image-start and its image-end id.
+
+    What stands between them does not matter: the published tokenizer writes the bytes of the picture's path there, we write pads.
+    `counts` are the visual tokens of each picture; by default each has what the config gives. Raises PlaceholderError for a span
+    that is not closed or has another length.
+    """
+    ids = np.asarray(input_ids)
+    starts = np.flatnonzero(ids == config.image_start_id)
+    ends = np.flatnonzero(ids == config.image_end_id)
+    if len(starts) != len(ends) or (starts >= ends).any() or (starts[1:] < ends[:-1]).any():
+        raise PlaceholderError(f"{where}: {len(starts)} image starts and {len(ends)} image ends do not pair up; close every span")
+    if counts is None:
+        side = config.vision.image_size // config.vision.patch_size
+        counts = [get_family(config.family).visual_tokens(config, (1, side, side))] * len(starts)
+    if len(counts) != len(starts):
+        raise PlaceholderError(f"{where}: {len(starts)} image spans in the text but {len(counts)} pictures")
+    for number, (start, end, count) in enumerate(zip(starts, ends, counts, strict=True), start=1):
+        check_placeholders(int(end - start - 1), count, f"{where}, picture {number}")
+    spans = [np.arange(start + 1, end, dtype=np.int64) for start, end in zip(starts, ends, strict=True)]
+    return np.concatenate([np.empty(0, dtype=np.int64), *spans])

@@ -1,0 +1,219 @@
+"""Sample -> Encoded -> Batch: text and pictures agree, nothing is cut, labels move once."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from qwenvl.families import find_preset, get_family
+from qwenvl.processing.collate import collate
+from qwenvl.processing.encode import ContextError, PlaceholderError, Processor, check_placeholders, visual_slots_of
+from qwenvl.processing.image import ImageError, image_to_patches
+from qwenvl.processing.messages import MessageError, messages_to_sample
+from qwenvl.processing.positions import next_position, positions_1d
+from qwenvl.processing.tokenizer import TokenizerError
+from qwenvl.types import IGNORE_INDEX, Encoded, ImagePart, Message, RegionPart, Sample, TextPart
+from tests.small_text import golden_tokens, small_config, small_tokenizer
+
+SPEC = get_family("qwen_vl")
+PICTURE = Image.new("RGB", (30, 20), "red")
+
+
+def processor(context: int = 512) -> Processor:
+    return Processor(small_config(small_tokenizer(), context=context), SPEC, small_tokenizer())
+
+
+def two_pictures() -> Sample:
+    blue = Image.new("RGB", (64, 48), "blue")
+    return Sample(
+        (Message.of("user", ImagePart(PICTURE), ImagePart(blue), "What?"), Message.of("assistant", "dogs")), id="s7", task="vqa"
+    )
+
+
+def test_encoded_holds_what_its_types_say() -> None:
+    ours = processor()
+    encoded = ours.encode(two_pictures(), "chat")
+    length = len(encoded)
+    assert encoded.input_ids.shape == encoded.labels.shape == (length,)
+    assert encoded.position_ids.shape == (3, length)
+    assert (encoded.position_ids == np.arange(length)).all()
+    whole_numbers = (encoded.input_ids, encoded.labels, encoded.position_ids, encoded.grids, encoded.visual_slots)
+    assert {array.dtype for array in whole_numbers} == {np.dtype(np.int64)}
+    assert (encoded.patches.shape, encoded.patches.dtype) == ((8, 588), np.float32)
+    np.testing.assert_array_equal(encoded.patches[:4], image_to_patches(PICTURE, ours.config, SPEC))
+    assert encoded.grids.tolist() == [[1, 2, 2], [1, 2, 2]]
+    assert (encoded.input_ids[encoded.visual_slots] == ours.config.image_pad_id).all()
+    assert len(encoded.visual_slots) == 8
+    assert encoded.image_sizes == ((30, 20), (64, 48))
+    assert (encoded.sample_id, encoded.task) == ("s7", "vqa")
+    supervised = encoded.labels != IGNORE_INDEX
+    assert (encoded.labels[supervised] == encoded.input_ids[supervised]).all()
+    assert small_tokenizer().decode(encoded.labels[supervised]) == "dogs<|im_end|>"
+
+
+def test_pictures_made_ready_before_give_the_same() -> None:
+    ours, sample = processor(), two_pictures()
+    pictures = [ours.ready(part) for part in sample.images]
+    expected, found = ours.encode(sample, "chat"), ours.encode(sample, "chat", pictures=pictures)
+    for name in ("input_ids", "labels", "patches", "grids", "visual_slots"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    with pytest.raises(PlaceholderError, match="sample 's7': 2 pictures but visual token counts for 1"):
+        ours.encode(sample, "chat", pictures=pictures[:1])
+
+
+def test_text_alone_has_no_patches() -> None:
+    encoded = processor().encode(messages_to_sample("How many?"), "raw")
+    assert (encoded.patches.shape, encoded.grids.shape, encoded.visual_slots.shape) == ((0, 588), (0, 3), (0,))
+
+
+def test_too_long_is_refused_not_cut() -> None:
+    sample = two_pictures()
+    length = len(processor().encode(sample, "raw"))
+    assert len(processor(context=length).encode(sample, "raw")) == length
+    counts = rf"sample 's7': {length} tokens \(8 of them for 2 pictures\) .* context of {length - 1};"
+    with pytest.raises(ContextError, match=counts):
+        processor(context=length - 1).encode(sample, "raw")
+    prompt = messages_to_sample("How many?")
+    length = len(processor().encode(prompt, "raw", for_generation=True))
+    with pytest.raises(ContextError, match="shorten the text"):
+        processor(context=length).encode(prompt, "raw", for_generation=True)
+
+
+def test_bad_picture_names_sample_and_number() -> None:
+    sample = Sample((Message.of("user", ImagePart(PICTURE), ImagePart("gone.png")),), id="s7")
+    with pytest.raises(ImageError, match=r"sample 's7', picture 2: gone.png: no such file"):
+        processor().encode(sample, "chat")
+
+
+def test_tokenizer_of_another_model_is_refused() -> None:
+    with pytest.raises(TokenizerError, match="two models"):
+        Processor(find_preset("qwen-vl-7b").config, SPEC, small_tokenizer())
+
+
+def test_r3_mismatch_names_sample_and_both_numbers() -> None:
+    with pytest.raises(PlaceholderError, match=r"sample 'x': 255 placeholders .* 256 visual tokens"):
+        check_placeholders(255, 256, "sample 'x'")
+
+
+def test_slots_are_found_whatever_the_placeholders_say() -> None:
+    """Published ids spell the path inside the span, ours are pads."""
+    ((_, golden),) = golden_tokens()["image_span"]
+    first = golden.index(151857) + 1
+    assert golden[first] == ord("a")
+    slots = visual_slots_of(golden, find_preset("qwen-vl-7b").config)
+    assert slots.tolist() == list(range(first, first + 256))
+    encoded = processor().encode(two_pictures(), "chat")
+    np.testing.assert_array_equal(visual_slots_of(encoded.input_ids, processor().config), encoded.visual_slots)
+    assert visual_slots_of([5, 6], processor().config).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("spell", "counts", "message"),
+    [
+        ("S....", None, "1 image starts and 0 image ends"),
+        ("....E", None, "0 image starts and 1 image ends"),
+        ("E....S", None, "do not pair up"),
+        ("S..S..E..E", None, "do not pair up"),
+        ("S...E", None, "ids, picture 1: 3 placeholders .* 4 visual tokens"),
+        ("S....ES.....E", None, "picture 2: 5 placeholders"),
+        ("S....E", [4, 4], "1 image spans in the text but 2 pictures"),
+        ("S....E", [5], "4 placeholders .* 5 visual tokens"),
+    ],
+)
+def test_r3_broken_spans_are_refused_with_both_numbers(spell: str, counts: list[int] | None, message: str) -> None:
+    config = processor().config
+    ids = [{"S": config.image_start_id, "E": config.image_end_id}.get(letter, 7) for letter in spell]
+    with pytest.raises(PlaceholderError, match=message):
+        visual_slots_of(ids, config, counts, "ids")
+
+
+def test_positions_of_a_branch_are_those_it_would_have_alone() -> None:
+    branches = np.array([0, 0, 0, 1, 1, 2, 2, 2])
+    positions = positions_1d(8, branches)
+    assert positions.tolist() == [[0, 1, 2, 3, 4, 3, 4, 5]] * 3
+    assert next_position(positions_1d(5)) == 5
+    with pytest.raises(ValueError, match="must come before"):
+        positions_1d(3, np.array([1, 0, 1]))
+
+
+def document(labels: list[int], **changes: Any) -> Encoded:
+    """Labels as given, one patch, one visual token in the first place."""
+    ids, positions = np.arange(len(labels)), positions_1d(len(labels))
+    patches, grids, slots = np.zeros((1, 588), np.float32), np.array([[1, 1, 1]]), np.array([0])
+    return Encoded(ids, np.array(labels), positions, patches, grids, slots).with_(**changes)
+
+
+def test_labels_are_aligned_within_documents_and_branches() -> None:
+    ignore = IGNORE_INDEX
+    branched = document(
+        [ignore, 21, 22, 23, 24, 25], branch_ids=np.array([0, 0, 1, 1, 2, 2]), loss_weights=np.array([1, 2, 3, 4, 5, 6], np.float32)
+    )
+    batch = collate([document([ignore, 11, 12], sample_id="a"), branched])
+    # The first token of a branch is nobody's next token: three labels are lost, one of the first token and two of branches.
+    assert batch.labels.tolist() == [11, 12, ignore] + [21, ignore, 23, ignore, 25, ignore]
+    assert batch.loss_weights.tolist() == [1, 1, 0] + [2, 0, 4, 0, 6, 0]
+    assert batch.document_ids.tolist() == [0] * 3 + [1] * 6
+    assert batch.branch_ids is not None
+    assert batch.branch_ids.tolist() == [0] * 3 + [0, 0, 1, 1, 2, 2]
+    assert batch.visual_slots.tolist() == [0, 3]
+    assert batch.sample_ids == ("a", "")
+    assert (batch.patches.shape, batch.grids.shape, batch.position_ids.shape) == ((2, 588), (2, 3), (3, 9))
+
+
+@given(st.lists(st.lists(st.sampled_from([IGNORE_INDEX, 5, 6]), min_size=1, max_size=6), min_size=1, max_size=5))
+def test_packed_labels_are_those_of_the_documents_alone(documents: list[list[int]]) -> None:
+    packed = collate([document(labels) for labels in documents])
+    alone = [collate([document(labels)]) for labels in documents]
+    assert packed.labels.tolist() == [label for batch in alone for label in batch.labels.tolist()]
+    assert packed.branch_ids is None
+
+
+def test_openai_messages_become_a_sample() -> None:
+    out = io.BytesIO()
+    PICTURE.save(out, "PNG")
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [
+            {"type": "image", "image": out.getvalue(), "max_pixels": 50_000},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}},
+            {"type": "text", "text": "<ref>typed</ref><box>(1,2),(3,4)</box>"},
+        ]},
+        {"role": "assistant", "content": "<ref>dog</ref><box>(1,2),(3,4)</box>"},
+        {"role": "user", "content": "And?"},
+    ]  # fmt: skip
+    sample = messages_to_sample(messages, sample_id="r1")
+    assert [message.role for message in sample.messages] == ["system", "user", "assistant", "user"]
+    assert sample.images == [ImagePart(out.getvalue(), None, 50_000), ImagePart("data:image/png;base64,AAAA")]
+    assert sample.messages[1].parts[2] == TextPart("<ref>typed</ref><box>(1,2),(3,4)</box>"), "typed by a user: text"
+    assert isinstance(sample.messages[2].parts[0], RegionPart), "the model's own answer: regions again"
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ([], "give a list"),
+        ({"role": "user", "content": "x"}, "give a list"),
+        (["hello"], r"messages\[0\]: expected a mapping"),
+        ([{"role": "tool", "content": "x"}], "role 'tool' is not one of"),
+        ([{"role": "user"}], "content must be"),
+        ([{"role": "user", "content": "x"}, {"role": "system", "content": "x"}], r"messages\[1\]: a system message"),
+        ("", "empty; write a question"),
+        ([{"role": "user", "content": [{"type": "text", "text": " \n"}]}], "empty; write a question"),
+        ([{"role": "user", "content": [{"type": "audio"}]}], r"content\[0\]: type 'audio' is not one of text, image, image_url"),
+        ([{"role": "user", "content": [{"type": "text"}]}], "needs 'text'"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "needs 'image'"),
+        ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "needs 'image_url'"),
+        ([{"role": "user", "content": [{"type": "image", "image": "a", "max_pixels": -1}]}], "max_pixels must be"),
+        ([{"role": "user", "content": [7]}], "expected a mapping with a type"),
+    ],
+)
+def test_bad_messages_are_one_clear_line(messages: Any, message: str) -> None:
+    with pytest.raises(MessageError, match=message) as caught:
+        messages_to_sample(messages)
+    assert "\n" not in str(caught.value)

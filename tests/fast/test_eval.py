@@ -1,0 +1,250 @@
+"""The evaluation as a whole, with models that are not models: one that knows every answer, one that babbles, one that is killed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwenvl.data.tasks import has_phrasings
+from qwenvl.eval.answers import SHEET_BYTES, draw_questions, write_page
+from qwenvl.eval.report import MAIN, table
+from qwenvl.eval.runner import (
+    PREDICTIONS,
+    batches,
+    fingerprint,
+    open_run,
+    plain_text,
+    predict,
+    read_predictions,
+    score_run,
+    to_prediction,
+)
+from qwenvl.eval.scorers.scenes import make_scorer, named_values, split_strings
+from qwenvl.eval.task import Answer, EvaluationError, Prediction, Question
+from qwenvl.eval.tasks import scenes
+from qwenvl.families.spec import Markup
+from qwenvl.types import Sample, Style
+
+LIMIT, SEED = 12, 7
+MARKUP = Markup(digits=3)
+
+
+class Oracle:
+    """Says word for word what a trained answer would be."""
+
+    def __init__(self, style: Style) -> None:
+        self.style, self.markup = style, MARKUP
+
+    def answer(self, samples: Sequence[Sample], max_new_tokens: int) -> list[Answer]:
+        return [Answer(plain_text([sample.messages[-1]], self.markup).strip()) for sample in samples]
+
+
+class Babbler:
+    def __init__(self, style: Style, words: str = "I think <box>banana</box> 漂亮 42424") -> None:
+        self.style, self.markup, self.words = style, MARKUP, words
+
+    def answer(self, samples: Sequence[Sample], max_new_tokens: int) -> list[Answer]:
+        return [Answer(self.words) for _ in samples]
+
+
+class Killed(Oracle):
+    """Dies after some batches."""
+
+    def __init__(self, style: Style, batches: int) -> None:
+        super().__init__(style)
+        self.left = batches
+
+    def answer(self, samples: Sequence[Sample], max_new_tokens: int) -> list[Answer]:
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return super().answer(samples, max_new_tokens)
+
+
+@pytest.fixture(scope="module")
+def asked() -> dict[Style, list[Question]]:
+    return {"raw": scenes.questions(LIMIT, SEED, "raw"), "chat": scenes.questions(LIMIT, SEED, "chat")}
+
+
+def described(answerer: Any, questions: Sequence[Question]) -> dict[str, Any]:
+    return {"model": "stub", **scenes.settings(questions, LIMIT, SEED, answerer)}
+
+
+def meant(question: Question) -> tuple[str, ...]:
+    """The answer's value; with the colour where it belongs to the answer."""
+    return (question.truth["value"], question.truth["colour"] or "") if question.task == "naming" else (question.truth["value"],)
+
+
+def evaluate(answerer: Any, questions: Sequence[Question], folder: Path) -> dict[str, Any]:
+    open_run(folder, described(answerer, questions))
+    predict(questions, answerer, folder, batch=16)
+    return score_run(folder, make_scorer)
+
+
+@pytest.mark.parametrize("style", ["raw", "chat"])
+def test_a_perfect_model_scores_one_on_everything(asked: dict[Style, list[Question]], style: Style, tmp_path: Path) -> None:
+    result = evaluate(Oracle(style), asked[style], tmp_path)
+    for condition, measures in [(MAIN, result["scores"]), *result["held_out"].items()]:
+        for measure, by_language in measures.items():
+            # Written coordinates have three digits: an IoU cannot be exactly 1.
+            least = 0.97 if measure.endswith("_iou") else 1.0
+            assert set(by_language) == {"en", "zh"}, (condition, measure)
+            assert all(value >= least for value in by_language.values()), (condition, measure, by_language)
+    assert set(result["held_out"]) == {"pairs", "font", "phrasings"}
+    assert set(result["chance"]) == set(result["scores"])
+    assert result["n"] == LIMIT and result["seeds"] == [SEED] and result["answered"] == result["questions"]
+
+
+@pytest.mark.parametrize("style", ["raw", "chat"])
+@pytest.mark.parametrize("words", ["", "I think <box>banana</box> 漂亮 42424", "<ref>it</ref><box>(000,000),(001,001)</box>"])
+def test_a_babbling_model_scores_nothing(asked: dict[Style, list[Question]], style: Style, words: str, tmp_path: Path) -> None:
+    result = evaluate(Babbler(style, words), asked[style], tmp_path)
+    for measures in (result["scores"], *result["held_out"].values()):
+        for measure, by_language in measures.items():
+            most = 0.35 if measure.endswith("similarity") else 0.0
+            assert all(value <= most for value in by_language.values()), (measure, by_language)
+
+
+def test_an_answer_meant_for_another_question_earns_nothing(asked: dict[Style, list[Question]]) -> None:
+    """The scorers tell right from wrong within a task too: every reference given where the truth differs scores 0."""
+    scorer = make_scorer(described(Oracle("chat"), asked["chat"]))
+    closed = ("naming", "left_right", "above_below", "yes_no", "colour", "where", "count")
+    checked = 0
+    for question, other in itertools.permutations([question for question in asked["chat"] if question.task in closed], 2):
+        same_form = (other.task, other.language) == (question.task, question.language)
+        if not same_form or meant(other) == meant(question):
+            continue
+        reply = plain_text([other.sample.messages[-1]], MARKUP)
+        prediction = Prediction(question.id, question.task, MAIN, question.language, "", "", reply, "stop", question.truth)
+        assert [earned for earned, _ in scorer(prediction).values()] == [0.0], (question.truth, reply)
+        checked += 1
+    assert checked > 100
+
+
+def test_two_answer_tasks_are_balanced_and_their_chance_is_one_half(tmp_path: Path) -> None:
+    questions = scenes.questions(40, SEED, "raw", blocks=[scenes.BLOCKS[0]])
+    for task, values in scenes.BALANCED.items():
+        for language in ("en", "zh"):
+            said = [question.truth["value"] for question in questions if (question.task, question.language) == (task, language)]
+            assert set(said) == set(values)
+            assert abs(said.count(values[0]) - len(said) / 2) <= len(said) / 4
+    result = evaluate(Babbler("raw"), questions, tmp_path)
+    for task in scenes.BALANCED:
+        assert 0.5 <= result["chance"][task] <= 0.75
+
+
+def test_questions_are_the_same_again_and_never_of_the_training_stream(asked: dict[Style, list[Question]]) -> None:
+    again = scenes.questions(LIMIT, SEED, "raw")
+    assert [(question.id, question.truth) for question in again] == [(question.id, question.truth) for question in asked["raw"]]
+    assert described(Oracle("raw"), again) == described(Oracle("raw"), asked["raw"])
+    assert all(block.spec.split == "held_out" for block in scenes.BLOCKS)
+    other = scenes.questions(LIMIT, SEED + 1, "raw")
+    assert described(Oracle("raw"), other)["hashes"]["questions"] != described(Oracle("raw"), again)["hashes"]["questions"]
+
+
+def test_held_out_phrasings_are_asked_only_where_there_are_some(asked: dict[Style, list[Question]]) -> None:
+    for style, questions in asked.items():
+        for question in questions:
+            if question.condition == "phrasings":
+                assert has_phrasings(scenes.TASKS[question.task][0], style)
+    words: dict[str, set[str]] = {MAIN: set(), "phrasings": set()}
+    for question in asked["raw"]:
+        if question.task == "colour":
+            words[question.condition].add(question.truth["question"])
+    assert words["phrasings"] and words[MAIN].isdisjoint(words["phrasings"])
+
+
+def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(asked: dict[Style, list[Question]], tmp_path: Path) -> None:
+    questions = asked["raw"][:120]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    open_run(killed, described(Oracle("raw"), questions))
+    with pytest.raises(KeyboardInterrupt):
+        predict(questions, Killed("raw", batches=3), killed, batch=8)
+    saved = len(read_predictions(killed))
+    assert 0 < saved < len(questions)
+    with open(killed / PREDICTIONS, "a", encoding="utf-8") as file:
+        file.write('{"id": "cut in the mid')  # as a kill within a write leaves it
+    settled: list[int] = []
+    open_run(killed, described(Oracle("raw"), questions))
+    predict(questions, Oracle("raw"), killed, batch=8, advance=settled.append)
+    assert settled[0] == saved and sum(settled) == len(questions)
+    assert score_run(killed, make_scorer) == evaluate(Oracle("raw"), questions, whole)
+
+
+def test_a_folder_holds_one_evaluation_only(asked: dict[Style, list[Question]], tmp_path: Path) -> None:
+    settings = described(Oracle("raw"), asked["raw"])
+    open_run(tmp_path, settings)
+    open_run(tmp_path, settings | {"versions": {"torch": "another"}})
+    with pytest.raises(EvaluationError, match="seeds differs"):
+        open_run(tmp_path, settings | {"seeds": [8]})
+    with pytest.raises(EvaluationError, match=r"no predictions"):
+        score_run(tmp_path, make_scorer)
+    with pytest.raises(EvaluationError, match=r"no run\.json"):
+        score_run(tmp_path / "nowhere", make_scorer)
+
+
+def test_saved_predictions_are_scored_again_without_the_model(asked: dict[Style, list[Question]], tmp_path: Path) -> None:
+    first = evaluate(Oracle("raw"), asked["raw"][:60], tmp_path)
+    lines = (tmp_path / PREDICTIONS).read_text(encoding="utf-8").splitlines()
+    spoilt = [json.dumps(json.loads(line) | {"reply": "?"}) for line in lines]
+    (tmp_path / PREDICTIONS).write_text("\n".join(spoilt) + "\n", encoding="utf-8")
+    again = score_run(tmp_path, make_scorer)
+    assert max(score for by_language in first["scores"].values() for score in by_language.values()) == 1.0
+    assert max(score for by_language in again["scores"].values() for score in by_language.values()) == 0.0
+    assert table(again).row_count > 0
+
+
+def test_batches_share_a_limit_and_hold_every_question_once(asked: dict[Style, list[Question]]) -> None:
+    groups = list(batches(asked["raw"], 16))
+    assert sorted(question.id for group in groups for question in group) == sorted(question.id for question in asked["raw"])
+    for group in groups:
+        assert len(group) <= 16
+        assert len({question.max_new_tokens for question in group}) == 1
+    with pytest.raises(EvaluationError):
+        list(batches(asked["raw"], 0))
+
+
+def test_closed_answers_name_one_value() -> None:
+    truth = {"choices": {"left": ["left"], "top left": ["top left"], "right": ["right"]}}
+    assert named_values("At the top left.", truth) == {"top left"}
+    assert named_values("left or right", truth) == {"left", "right"}
+    assert named_values("nowhere", truth) == set()
+    chinese = {"choices": {"yes": ["有", "是"], "no": ["没有", "不是"]}}
+    assert named_values("没有，图中没有狗。", chinese) == {"no"}
+    assert named_values("有，图中有一只狗。", chinese) == {"yes"}
+
+
+def test_readings_are_split_at_commas_of_both_languages() -> None:
+    assert split_strings(" AB12, 345") == split_strings("AB12，345。") == ["AB12", "345"]
+    assert split_strings("") == []
+
+
+def test_a_fingerprint_changes_with_the_weights(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"\0" * 100)
+    before = fingerprint(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\0" * 99 + b"\1")
+    after = fingerprint(tmp_path)
+    assert before["weights"] != after["weights"] and before["config"] == after["config"]
+
+
+def test_the_page_of_random_answers_shows_what_was_drawn(asked: dict[Style, list[Question]], tmp_path: Path) -> None:
+    drawn = draw_questions(asked["raw"], 40, seed=3)
+    assert drawn == draw_questions(list(reversed(asked["raw"])), 40, seed=3)
+    assert drawn != draw_questions(asked["raw"], 40, seed=4)
+    settings = described(Oracle("raw"), drawn)
+    predictions = [replace(to_prediction(question, Answer("<box>"), MARKUP), question="q|<ref>") for question in drawn]
+    predictions[0] = replace(predictions[0], reply="")
+    pictures = [question.sample.images[0].image for question in drawn]
+    sheet = write_page(tmp_path / "answers.md", predictions, pictures, make_scorer(settings), ["# Answers"])
+    page = (tmp_path / "answers.md").read_text(encoding="utf-8")
+    assert page.count("\n| ") == 40 + 1 and "images/answers.png" in page and "q|" not in page and "<box>" not in page
+    assert sheet.stat().st_size <= SHEET_BYTES
+    with pytest.raises(EvaluationError):
+        draw_questions(asked["raw"], 10**6, seed=0)

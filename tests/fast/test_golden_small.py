@@ -1,0 +1,78 @@
+"""The published Qwen-VL code, as an oracle: what it computed with weights drawn by a rule (tests/data/golden_small/README.md)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+import qwenvl
+from qwenvl.models.layers import sincos_table
+from qwenvl.weights.io import build_meta, read_config
+from qwenvl.weights.maps import name_table
+
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def golden(data_folder: Path) -> dict[str, np.ndarray]:
+    return load_file(data_folder / "golden_small" / "expected.safetensors")
+
+
+@pytest.fixture(scope="module")
+def model(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> qwenvl.QwenVL:
+    source = data_folder / "golden_small"
+    folder = tmp_path_factory.mktemp("golden_small")
+    shutil.copy(source / "config.json", folder)
+    save_file(draw_weights(folder, json.loads((source / "names.json").read_text())), folder / "model.safetensors")
+    return qwenvl.load(folder, device="cpu", dtype="float32")
+
+
+def draw_weights(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
+    """One generator over the names in sorted order; the sin-cos table is computed, not drawn."""
+    _, config, _ = read_config(folder)
+    empty = {name: tuple(tensor.shape) for name, tensor in build_meta(config).state_dict().items()}
+    shapes = {entry.published: entry.shape for entry in name_table(config, empty)}
+    table = "transformer.visual.attn_pool.pos_embed"
+    assert set(names) | {table} == set(shapes)
+    generator = np.random.default_rng(3)
+    weights = {table: sincos_table(16, config.connector.hidden_size, 10000.0).numpy()}
+    for name in sorted(set(names) - {table}):
+        x = generator.standard_normal(shapes[name]).astype(np.float32)
+        if len(shapes[name]) > 1:
+            weights[name] = x if name.endswith("wte.weight") else x * np.float32(1.2 / np.sqrt(shapes[name][-1]))
+        else:
+            weights[name] = x * np.float32(0.2) if name.endswith("bias") else 1 + np.float32(0.2) * x
+    return weights
+
+
+def pictures(golden: dict[str, np.ndarray]) -> list[Image.Image]:
+    return [Image.fromarray(golden["image_0"]), Image.fromarray(golden["image_1"])]
+
+
+def difference(ours: object, published: np.ndarray) -> float:
+    return float(np.abs(np.asarray(ours) - published).max())
+
+
+def test_visual_tokens_are_the_published_ones(model: qwenvl.QwenVL, golden: dict[str, np.ndarray]) -> None:
+    visual = model.visual(pictures(golden)).unflatten(0, (2, 256))
+    assert difference(visual[:, ::16], golden["visual"]) < TOLERANCE
+
+
+def test_logits_of_two_pictures_are_the_published_ones(model: qwenvl.QwenVL, golden: dict[str, np.ndarray]) -> None:
+    logits = model.logits(golden["input_ids"], pictures(golden))
+    assert difference(logits[golden["rows"]], golden["logits"]) < TOLERANCE
+
+
+def test_logits_of_text_are_the_published_ones(model: qwenvl.QwenVL, golden: dict[str, np.ndarray]) -> None:
+    assert difference(model.logits(golden["short_ids"])[::4], golden["short_logits"]) < TOLERANCE
+
+
+def test_logits_beyond_the_trained_length_are_the_published_ones(model: qwenvl.QwenVL, golden: dict[str, np.ndarray]) -> None:
+    assert len(golden["long_ids"]) > model.config.decoder.trained_length
+    assert difference(model.logits(golden["long_ids"])[::16], golden["long_logits"]) < TOLERANCE
