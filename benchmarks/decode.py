@@ -7,6 +7,7 @@ a chat. The peer is called directly with its own cache, without the further work
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -64,28 +65,33 @@ def compare(dtype: torch.dtype) -> Iterator[Case]:
 
 
 class OurSteps:
-    """Each call decodes STEPS more tokens greedily. The context grows alike on both sides; the prefill is not measured."""
+    """Each call decodes STEPS more tokens. Both sides choose greedily but are fed the same given tokens, so that in bfloat16, where
+    two near-equal logits may swap, their outputs stay comparable. The prefill is not measured."""
 
     def __init__(self, model: VisionLanguageModel, ids: np.ndarray[Any, Any], room: int = 512) -> None:
+        self.tokens = cycle(ids.tolist())
         self.session = Session(model, [prompt(ids)], room=room)
         self.last = self.session.prefill()[0]
 
     def __call__(self) -> None:
         for _ in range(STEPS):
-            self.last = self.session.step([int(self.last.argmax())])[0]
+            int(self.last.argmax())
+            self.last = self.session.step([next(self.tokens)])[0]
 
 
 class TheirSteps:
     @torch.inference_mode()
     def __init__(self, peer: Any, ids: np.ndarray[Any, Any]) -> None:
         self.peer = peer
+        self.tokens = cycle(ids.tolist())
         output = peer(input_ids=torch.from_numpy(ids)[None], use_cache=True, logits_to_keep=1)
         self.cache, self.last = output.past_key_values, output.logits[0, -1].float()
 
     @torch.inference_mode()
     def __call__(self) -> None:
         for _ in range(STEPS):
-            token = self.last.argmax().view(1, 1)
+            int(self.last.argmax())
+            token = torch.tensor([[next(self.tokens)]])
             output = self.peer(input_ids=token, past_key_values=self.cache, use_cache=True)
             self.cache, self.last = output.past_key_values, output.logits[0, -1].float()
 

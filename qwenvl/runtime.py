@@ -60,7 +60,7 @@ def resolve_dtype(dtype: str | torch.dtype | None = None, device: str | torch.de
     if dtype is not None:
         if dtype not in DTYPES:
             raise DeviceError(f"dtype {dtype!r} is not supported; give one of {', '.join(sorted(set(DTYPES.values())))}")
-        return getattr(torch, DTYPES[dtype])  # type: ignore[no-any-return]
+        return getattr(torch, DTYPES[dtype])
     if resolve_device(device).type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.bfloat16
     return torch.float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -101,6 +102,9 @@ def check_output(path: Path, inputs: Sequence[str] = ()) -> None:
         raise QwenVLError(f"{path}: {path.suffix or 'no suffix'} is not a picture format that can be written; use .png or .jpg")
     if path.is_dir():
         raise QwenVLError(f"{path} is a folder; give the name of a file")
+    existing = next(parent for parent in path.absolute().parents if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise QwenVLError(f"{path} cannot be written: {existing} is not a folder that may be written to")
     if any(Path(name).exists() and path.exists() and path.samefile(name) for name in inputs):
         raise QwenVLError(f"{path} is the picture asked about; give another name, or it would be lost")
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from qwenvl.inference.model import QwenVL, Reply
+    from qwenvl.inference.sampling import GenerationOptions
 
 HELP = """\
 /image PATH   add a picture to the next question
@@ -50,9 +51,11 @@ def main(arguments: list[str]) -> int:
     pictures = [open_image(image) for image in given.images]
 
     from qwenvl.inference.model import load
+    from qwenvl.inference.sampling import GenerationOptions
 
-    conversation = Conversation(load(given.model, device=given.device, dtype=given.dtype), given.decoding.options(), given.raw)
-    conversation.waiting = pictures
+    model = load(given.model, device=given.device, dtype=given.dtype)
+    model.need_processor()
+    conversation = Conversation(model, GenerationOptions.of(**given.decoding.options()), given.raw, waiting=pictures)
     interactive = sys.stdin.isatty()
     if interactive:
         print(f"{given.model}: {_counted(len(pictures))} waiting for the first question; /help lists the commands")
@@ -73,7 +76,7 @@ class Conversation:
     """The history so far, the pictures in it, and those that wait for the next question."""
 
     model: QwenVL
-    options: dict[str, Any]
+    options: GenerationOptions
     raw: bool = False
     messages: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[Image] = field(default_factory=list)
@@ -120,7 +123,7 @@ class Conversation:
         content: list[dict[str, Any]] = [{"type": "image", "image": picture} for picture in self.waiting]
         asked = [*self.messages, {"role": "user", "content": [*content, {"type": "text", "text": question}]}]
         try:
-            reply = show(self.model.stream(asked, **self.options), self.model.markup, self.raw, sys.stdout)
+            reply = show(self.model.stream(asked, options=self.options), self.model.markup, self.raw, sys.stdout)
             answer = reply.text
         except KeyboardInterrupt as interrupt:
             reply, answer = None, "".join(interrupt.args)

@@ -56,14 +56,14 @@ def draw_scenes(options: Scene) -> int:
     from qwenvl.data.synth.scene import SceneSpec, generate_scene
     from qwenvl.data.tasks import LANGUAGES
     from qwenvl.runtime import atomic_write
-    from qwenvl.types import QwenVLError
+    from qwenvl.types import QwenVLError, Style
 
     if options.count < 1:
         raise QwenVLError(f"--count {options.count}: ask for at least one scene")
     spec = SceneSpec(kind=options.kind, split=options.split)
     scenes = [generate_scene(spec, options.seed, options.index + number) for number in range(options.count)]
     languages = LANGUAGES if options.language == "both" else (options.language,)
-    styles = ("raw", "chat") if options.style == "both" else (options.style,)
+    styles: tuple[Style, ...] = ("raw", "chat") if options.style == "both" else (options.style,)
     page = scene_page(scenes, languages, styles, options.seed)
     with atomic_write(options.out) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -12,9 +12,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-DRAW_FROM = 100
-"""Scenes of each kind whose questions the page of answers draws from."""
-
 
 @dataclass(frozen=True)
 class Run:
@@ -60,7 +57,9 @@ class Answers:
     count: int = 40
     """How many answers."""
     seed: int = 0
-    """Which questions."""
+    """Which scenes and questions."""
+    scenes: int = 100
+    """Scenes of each kind whose questions the answers are drawn from."""
     out: Path = Path("docs/nano_answers.md")
     """The Markdown page; its pictures go to one PNG in images/ beside it."""
     device: str | None = None
@@ -117,10 +116,11 @@ def answers(options: Answers) -> int:
     from qwenvl.inference.model import load
 
     answerer = ModelAnswerer(load(options.model, device=options.device))
-    asked = draw_questions(scenes.main_questions(DRAW_FROM, options.seed, answerer.style), options.count, options.seed)
+    asked = draw_questions(scenes.main_questions(options.scenes, options.seed, answerer.style), options.count, options.seed)
     predictions = ask(asked, answerer, batch=options.count)
-    settings = {**describe(options.model), **scenes.settings(asked, DRAW_FROM, options.seed, answerer)}
-    command = f"qwenvl eval answers --model {options.model} --count {options.count} --seed {options.seed}"
+    settings = {**describe(options.model), **scenes.settings(asked, options.scenes, options.seed, answerer)}
+    chosen = f"--count {options.count} --seed {options.seed} --scenes {options.scenes}"
+    command = f"qwenvl eval answers --model {settings['model']} {chosen}"
     pictures = [question.sample.images[0].image for question in asked]
     sheet = write_page(options.out, predictions, pictures, make_scorer(settings), page_heading(settings, command))
     print(f"{options.out} and {sheet}")

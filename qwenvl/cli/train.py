@@ -46,6 +46,7 @@ def run(recipe: Recipe, resume: bool) -> int:
 
     from qwenvl.train.build import build_trainer, export
     from qwenvl.train.parallel import join_world, leave_world
+    from qwenvl.types import QwenVLError
 
     torch.set_num_threads(recipe.train.threads)
     world = join_world()
@@ -60,6 +61,11 @@ def run(recipe: Recipe, resume: bool) -> int:
             folder = export(trainer, processor)
             _say(world, f"{recipe.name}: {trainer.step} steps done, model in {folder}")
         return 0
+    except QwenVLError:
+        # Every rank meets the same mistake; one of them says so.
+        if world.leads:
+            raise
+        return 1
     finally:
         leave_world(world)
 

@@ -5,31 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from qwenvl.data.answers import PLACES, colour_choices, count_choices, place_choices
 from qwenvl.data.pictured import PICTURED, referring_phrases
 from qwenvl.data.synth.names import COLOUR_NAMES, described, number
-from qwenvl.data.vqa import (
-    PLACES,
-    VQA,
-    absent_name,
-    colour_choices,
-    count_choices,
-    place_choices,
-    place_of,
-    yes_no_choices,
-)
+from qwenvl.data.vqa import VQA, absent_name, place_of
 from qwenvl.data.vqa import turn as vqa_turn
-from qwenvl.data.wording import Turn, Voice, centre, groups, is_there_phrase, listing, numbers, opened, region_of, the
+from qwenvl.data.wording import Turn, Voice, centre, groups, is_there_phrase, listing, numbers, opened, region_of, the, truth
 from qwenvl.types import RegionPart, TextPart
 
 if TYPE_CHECKING:
     from qwenvl.data.synth.scene import Scene
 
-_OPENINGS = ("caption", "referring", "naming", "what", "count", "where", "colour", "yes_no", "left_right", "above_below",
-             "ocr", "find_text", "grounded_caption", "refusal")
+_OPENINGS = (*PICTURED, *VQA, "refusal")
 _DESCRIBING = ("caption", "grounded_caption")
 _TURNS = (2, 4)
 _NO_COMMON = 0.12
-"""How often two pictures without a common thing are asked for one: as often as two pictures have one, so that yes and no balance."""
+"""How often two pictures without a common thing are asked for one: as often as two have one, so that yes and no balance."""
 
 _FOLLOWED = 0.6
 """How often a turn about one thing is followed by one about "it"."""
@@ -82,8 +73,8 @@ def _about_it(scene: Scene, index: int, task: str, voice: Voice) -> list[Turn]:
     if kind == "follow_where" or not names:
         return []
     region = region_of(scene, thing)
-    extra = {"kind": kind, "question": question, "answer": names[0], "phrase": names[0], "regions": [numbers(region)]}
-    return [Turn((TextPart(question),), (RegionPart(names[0], (region,)),), extra)]
+    located = {"kind": kind, "question": question, "answer": names[0], "phrase": names[0], "regions": [numbers(region)]}
+    return [Turn((TextPart(question),), (RegionPart(names[0], (region,)),), located)]
 
 
 def refusal(scene: Scene, voice: Voice) -> list[Turn]:
@@ -95,8 +86,10 @@ def refusal(scene: Scene, voice: Voice) -> list[Turn]:
     phrase = described(absent[0], voice.language, absent[1])
     question = voice.phrasing("referring").format(thing=the(phrase, voice.language))
     answer = voice.say(f"There is no {phrase} in the picture.", f"图中没有{phrase}。")
-    extra = {"kind": "refusal", "question": question, "answer": answer, "accept": [answer], "value": "no", "key": absent[0],
-             "colour": absent[1], "choices": yes_no_choices(voice.language), "regions": []}
+    extra = {
+        "kind": "refusal", "question": question, "answer": answer, "accept": [answer], "value": "no",
+        "key": absent[0], "colour": absent[1], "regions": [],
+    }
     return [Turn((TextPart(question),), (TextPart(answer),), extra)]
 
 
@@ -130,9 +123,9 @@ def _in_picture(scenes: Pair, voice: Voice) -> Turn | None:
     if not found:
         return None
     things = listing([group.phrase(voice.language) for group in found], voice.language)
-    truth = [{"key": group.key, "kind": group.kind, "colour": group.colour, "count": len(group.members),
-              "phrase": group.phrase(voice.language)} for group in found]
-    return _told("in_picture", {"n": which + 1}, voice.say(f"{opened(things)}.", f"图{which + 1}里有{things}。"), voice, things=truth, picture=which)
+    answer = voice.say(f"{opened(things)}.", f"图{which + 1}里有{things}。")
+    shown = [truth(group, voice.language) for group in found]
+    return _told("in_picture", {"n": which + 1}, answer, voice, things=shown, picture=which)
 
 
 def _names(scene: Scene) -> set[tuple[str, str | None]]:
@@ -165,7 +158,8 @@ def _background(scenes: Pair, voice: Voice) -> Turn | None:
     which = int(voice.happens(0.5))
     word = COLOUR_NAMES[scenes[which].background][voice.language]
     answer = voice.say(f"It is {word}.", f"是{word}。")
-    return _told("background_of_picture", {"n": which + 1}, answer, voice, value=scenes[which].background, choices=colour_choices(voice.language))
+    background = {"value": scenes[which].background, "choices": colour_choices(voice.language)}
+    return _told("background_of_picture", {"n": which + 1}, answer, voice, **background)
 
 
 def _both_have(scenes: Pair, voice: Voice) -> Turn | None:
@@ -178,10 +172,11 @@ def _both_have(scenes: Pair, voice: Voice) -> Turn | None:
     if not asked:
         return None
     phrase = is_there_phrase(*voice.pick(asked), voice.language)
-    value = "yes" if asked is common else "no"
-    answer = voice.say("Yes, both do." if value == "yes" else "No, only one does.", "是的，两张图都有。" if value == "yes" else "不，只有一张图有。")
+    value = "yes" if common else "no"
+    answer = voice.say("Yes, both do.", "是的，两张图都有。") if common else voice.say("No, only one does.", "不，只有一张图有。")
     choices = {"yes": [voice.say("yes", "是的")], "no": [voice.say("no", "不")]}
     return _told("both_have", {"thing": phrase, "a_thing": phrase}, answer, voice, value=value, choices=choices)
 
 
-_PAIR_QUESTIONS: tuple[Callable[[Pair, Voice], Turn | None], ...] = (_in_picture, _which_picture, _count_both, _background, _both_have)
+PairBuilder = Callable[[Pair, Voice], Turn | None]
+_PAIR_QUESTIONS: tuple[PairBuilder, ...] = (_in_picture, _which_picture, _count_both, _background, _both_have)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
@@ -20,36 +21,41 @@ _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222; background: #fff }
 section { display: flex; flex-wrap: wrap; gap: 1.5em; border-top: 1px solid #ccc; padding: 1em 0 }
 svg { width: 22em; height: 22em; flex: none } polygon { fill: none; stroke: #f0f; stroke-width: .6 }
-table { border-collapse: collapse; flex: 1; min-width: 28em } td { padding: .1em .6em; vertical-align: top; border-bottom: 1px solid #eee }
+table { border-collapse: collapse; flex: 1; min-width: 28em }
+td { padding: .1em .6em; vertical-align: top; border-bottom: 1px solid #eee }
 td:first-child { color: #888; white-space: nowrap } td:last-child { color: #b00020 }
 """
 
 
-def scene_page(scenes: Sequence[Scene], languages: Iterable[Language], styles: Iterable[Style], seed: int) -> str:
+def scene_page(scenes: Sequence[Scene], languages: Sequence[Language], styles: Sequence[Style], seed: int) -> str:
     """An HTML page that stands alone. The answers, which training supervises, are red, as in the paper's Box B."""
     rng = np.random.default_rng(seed)
-    languages, styles = tuple(languages), tuple(styles)
-    sections = []
+    sections = ""
     for number, scene in enumerate(scenes):
         other = scenes[(number + 1) % len(scenes)]
-        samples = [sample for style in styles for language in languages for task in TASKS for sample in questions(scene, task, language, style, rng)]
-        if "chat" in styles and len(scenes) > 1:
-            samples += [two_picture_dialogue(scene, other, language, rng) for language in languages]
-        rows = "".join(_row(sample) for sample in samples)
+        samples: list[Sample] = []
+        for style, language in product(styles, languages):
+            for task in TASKS:
+                samples += questions(scene, task, language, style, rng)
+            if style == "chat" and len(scenes) > 1:
+                samples.append(two_picture_dialogue(scene, other, language, rng))
+        rows = "".join(_rows(sample) for sample in samples)
         title = f"<p>seed {scene.seed}, index {scene.index}: {len(scene.things)} things on {html.escape(scene.background)}</p>"
-        sections.append(f"<section><div>{_drawing(scene)}{title}</div><table>{rows}</table></section>")
-    return f'<!doctype html><html><head><meta charset="utf-8"><title>scenes</title><style>{_STYLE}</style></head><body>{"".join(sections)}</body></html>'
+        sections += f"<section><div>{_drawing(scene)}{title}</div><table>{rows}</table></section>"
+    head = f'<head><meta charset="utf-8"><title>scenes</title><style>{_STYLE}</style></head>'
+    return f"<!doctype html><html>{head}<body>{sections}</body></html>"
 
 
 def _drawing(scene: Scene) -> str:
-    """The picture with the quad of every thing over it."""
+    """The picture with the box and the quad of every thing over it."""
     file = io.BytesIO()
     scene.image.save(file, "png")
     data = base64.b64encode(file.getvalue()).decode()
     polygons = ""
     for thing in scene.things:
         for points in (thing.quad, _corners(thing.box)):
-            polygons += '<polygon points="' + " ".join(f"{x:.1f},{y:.1f}" for x, y in points) + f'"><title>{html.escape(thing.name)}</title></polygon>'
+            corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+            polygons += f'<polygon points="{corners}"><title>{html.escape(thing.name)}</title></polygon>'
     size = f'width="{scene.width}" height="{scene.height}"'
     return f'<svg viewBox="0 0 {scene.width} {scene.height}"><image {size} href="data:image/png;base64,{data}"/>{polygons}</svg>'
 
@@ -59,24 +65,16 @@ def _corners(box: tuple[float, float, float, float]) -> tuple[tuple[float, float
     return (left, top), (right, top), (right, bottom), (left, bottom)
 
 
-def _row(sample: Sample) -> str:
-    cells = []
-    for asked, reply in _pairs(sample):
-        cells.append(f"<tr><td>{sample.task} {sample.language}</td><td>{asked}</td><td>{reply}</td></tr>")
-    return "".join(cells)
-
-
-def _pairs(sample: Sample) -> list[tuple[str, str]]:
-    """(question, answer) of every turn, escaped; a sentence on its own has an empty question."""
-    pairs = []
-    asked = ""
+def _rows(sample: Sample) -> str:
+    """A table row for every turn; a sentence on its own has an empty question."""
+    rows = asked = ""
     for message in sample.messages:
         said = html.escape(_written(message.parts))
         if message.role == "user":
             asked = said
         else:
-            pairs.append((asked, said))
-    return pairs
+            rows += f"<tr><td>{sample.task} {sample.language}</td><td>{asked}</td><td>{said}</td></tr>"
+    return rows
 
 
 def _written(parts: Sequence[Part]) -> str:

@@ -6,7 +6,7 @@ stream is the number of the next step, and a resumed run reads on where it stopp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -51,7 +51,10 @@ class RowStream:
         return self.source.tasks
 
     def batches(self, step: int, rank: int, size: int, micro_rows: int) -> list[Batch]:
-        """This rank's share of a step, as micro-batches of at most `micro_rows` rows. Raises ConfigError if ranks cannot share evenly."""
+        """This rank's share of a step, as micro-batches of at most `micro_rows` rows.
+
+        Raises ConfigError if the ranks cannot share the rows evenly.
+        """
         share, rest = divmod(self.rows_per_step, size)
         if rest:
             raise ConfigError(f"data.rows_per_step {self.rows_per_step}: cannot be shared by {size} processes; make it a multiple")

@@ -4,7 +4,7 @@
                 (multi-annotation packing of Molmo, arXiv 2409.17146, section 3).
 `interleave`    one document, attention across its samples: what Qwen-VL's second stage does with samples of one task
                 (arXiv 2308.12966, section 3.2).
-`isolate`       several documents that share a batch and nothing else.
+`isolate`       several documents that share a row's budget and nothing else.
 """
 
 from __future__ import annotations
@@ -57,20 +57,8 @@ def share_prefix(samples: Sequence[Encoded]) -> Encoded:
 
 
 def interleave(samples: Sequence[Encoded], budget: int) -> Encoded:
-    """One document of whole samples in order, each attending to those before it; positions run on.
-
-    Samples that would pass `budget` tokens are left out from the first such one (an encoded sample is never cut).
-    Raises PackingError if not even the first one fits.
-    """
-    taken: list[Encoded] = []
-    total = 0
-    for sample in samples:
-        if total + len(sample) > budget:
-            break
-        taken.append(sample)
-        total += len(sample)
-    if not taken:
-        raise PackingError(f"{samples[0].sample_id}: {len(samples[0])} tokens exceed the row's budget of {budget}; raise data.row_tokens")
+    """One document of whole samples in order, each attending to those before it; positions run on. See `isolate` for the budget."""
+    taken = isolate(samples, budget)
     positions: list[np.ndarray] = []
     slots: list[np.ndarray] = []
     next_position = offset = 0
@@ -94,21 +82,18 @@ def interleave(samples: Sequence[Encoded], budget: int) -> Encoded:
     )
 
 
-def isolate(samples: Sequence[Encoded], budget: int) -> list[list[Encoded]]:
-    """Rows of whole documents, first fit in order, each row at most `budget` tokens; a longer sample raises PackingError."""
-    rows: list[list[Encoded]] = []
-    room: list[int] = []
-    for sample in samples:
-        if len(sample) > budget:
-            raise PackingError(f"{sample.sample_id}: {len(sample)} tokens exceed the row's budget of {budget}; raise data.row_tokens")
-        place = next((index for index, free in enumerate(room) if free >= len(sample)), None)
-        if place is None:
-            rows.append([sample])
-            room.append(budget - len(sample))
-        else:
-            rows[place].append(sample)
-            room[place] -= len(sample)
-    return rows
+def isolate(samples: Sequence[Encoded], budget: int) -> list[Encoded]:
+    """The samples in order up to the first that would pass `budget` tokens in all; an encoded sample is never cut.
+
+    Raises PackingError if not even the first one fits.
+    """
+    totals = np.cumsum([len(sample) for sample in samples])
+    taken = list(samples[: int(np.searchsorted(totals, budget, side="right"))])
+    if not taken:
+        raise PackingError(
+            f"{samples[0].sample_id}: {len(samples[0])} tokens exceed the row's budget of {budget}; raise data.row_tokens"
+        )
+    return taken
 
 
 def _check_same_start(first: Encoded, sample: Encoded, length: int) -> None:

@@ -25,6 +25,7 @@ from qwenvl.data.wording import (
     quad_of,
     region_of,
     the,
+    truth,
 )
 from qwenvl.types import Part, Region, RegionPart, TextPart
 
@@ -39,7 +40,11 @@ REGION_WORD = {"en": "This", "zh": "这"}
 
 # A few frames keep captions natural; the first is drawn most, so that greedy decoding has one form to settle on.
 _FRAMES = {
-    "en": ("{things} on {a_colour} background.", "there {is_are} {things} on {a_colour} background.", "{a_colour} background with {things}."),
+    "en": (
+        "{things} on {a_colour} background.",
+        "there {is_are} {things} on {a_colour} background.",
+        "{a_colour} background with {things}.",
+    ),
     "zh": ("{colour}背景上有{things}。", "图中有{things}，背景是{colour}。", "{colour}的背景，上面有{things}。"),
 }
 _FIRST_FRAME = 0.6
@@ -80,20 +85,18 @@ def grounded_caption(scene: Scene, voice: Voice) -> list[Turn]:
     for position, group in enumerate(found):
         if position:
             parts.append(TextPart(last if position == len(found) - 1 else comma))
-        parts.append(RegionPart(group.phrase(voice.language), tuple(region_of(scene, scene.things[index]) for index in group.members)))
+        regions = tuple(region_of(scene, scene.things[index]) for index in group.members)
+        parts.append(RegionPart(group.phrase(voice.language), regions))
     parts.append(TextPart(after))
     return [_captioned("grounded_caption", GROUNDED_CAPTION_PROMPT, tuple(parts), scene, voice)]
 
 
 def _captioned(kind: str, prompts: dict[str, str], parts: tuple[Part, ...], scene: Scene, voice: Voice) -> Turn:
     asked, answer = _prompted(kind, prompts, parts, voice)
-    things = [
-        {
-            "key": group.key, "kind": group.kind, "colour": group.colour, "count": len(group.members),
-            "phrase": group.phrase(voice.language), "regions": [numbers(region_of(scene, scene.things[index])) for index in group.members],
-        }
-        for group in groups(scene)
-    ]
+    things = []
+    for group in groups(scene):
+        regions = [numbers(region_of(scene, scene.things[index])) for index in group.members]
+        things.append({**truth(group, voice.language), "regions": regions})
     extra = {"kind": kind, "question": asked.text, "answer": plain(answer), "things": things, "background": scene.background}
     return Turn((asked,), answer, extra)
 
@@ -177,7 +180,8 @@ def _named(index: int, thing: Thing, scene: Scene, voice: Voice) -> Turn:
         answer = voice.say(f"It is {called}.", f"是{called}。")
     extra = {
         "kind": "naming", "question": plain(question), "answer": answer.strip(), "value": thing.name, "colour": thing.colour,
-        "phrase": called, "accept": [answer.strip(), called, name(thing, voice.language)], "regions": [numbers(region)], "focus": index,
+        "phrase": called, "accept": [answer.strip(), called, name(thing, voice.language)],
+        "regions": [numbers(region)], "focus": index,
     }
     return Turn(question, (TextPart(answer),), extra)
 

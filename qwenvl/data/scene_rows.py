@@ -10,7 +10,7 @@ import numpy as np
 from qwenvl.config import ConfigError
 from qwenvl.data.loader import SCENES_PER_ROW, Row, row_generator
 from qwenvl.data.mixture import DataRecipe, TokenWeights, draw, draw_language, draw_scenes, jitter_regions, tasks_of
-from qwenvl.data.packing import interleave, prefix_length, share_prefix
+from qwenvl.data.packing import interleave, isolate, prefix_length, share_prefix
 from qwenvl.data.synth.dense import dense_targets
 from qwenvl.data.synth.scene import Scene, generate_scene
 from qwenvl.data.synth.spec import SceneSpec
@@ -45,7 +45,7 @@ class SceneRows:
             return self._finish([self._texts(rng)], [])
         if kind < self.recipe.text_rows + self.recipe.pair_rows:
             return self._pair(scenes, rng)
-        if self.recipe.packing == "interleave":
+        if self.recipe.packing in ("interleave", "isolate"):
             return self._neighbours(scenes, rng)
         group = draw_scenes(self.recipe, rng)
         scene = scenes.next(group.spec)
@@ -77,7 +77,7 @@ class SceneRows:
             room[task] -= 1
             left, misses = left - length, 0
         if not taken:
-            raise ConfigError(f"data.tasks: a scene had no question of any of {', '.join(tasks)}; add caption, which every scene has")
+            raise ConfigError(f"data.tasks: scene {scene.seed}/{scene.index} allows none of {', '.join(tasks)}; add caption")
         return share_prefix(taken)
 
     def _question(self, scene: Scene | None, task: str, rng: np.random.Generator, asked: Collection[str] = ()) -> Sample | None:
@@ -92,21 +92,26 @@ class SceneRows:
         return encoded.with_(loss_weights=self.weights.of(encoded))
 
     def _neighbours(self, scenes: _Scenes, rng: np.random.Generator) -> Row:
-        """Samples of one task about successive scenes, joined to one document."""
+        """One sample about each of several scenes: of one task and joined to one document (interleave), or of any (isolate)."""
+        joins = self.recipe.packing == "interleave"
         group = draw_scenes(self.recipe, rng)
-        task = draw(group.tasks or self.recipe.tasks, rng)
-        shown: list[Scene] = []
-        found: list[Encoded] = []
+        tasks = group.tasks or self.recipe.tasks
+        if joins:
+            tasks = {draw(tasks, rng): 1.0}
+        found: list[tuple[Scene, Encoded]] = []
         left = self.recipe.row_tokens
         while left > 0 and scenes.left:
             scene = scenes.next(group.spec)
-            sample = self._question(scene, task, rng)
+            sample = self._question(scene, draw(tasks, rng), rng)
             if sample is not None:
-                shown.append(scene)
-                found.append(self._weighted(self._encode(sample, rng, [self.processor.ready(ImagePart(scene.image))])))
-                left -= len(found[-1])
-        joined = interleave(found, self.recipe.row_tokens)
-        return self._finish([joined], shown[: len(joined.grids)])
+                encoded = self._encode(sample, rng, [self.processor.ready(ImagePart(scene.image))])
+                found.append((scene, self._weighted(encoded)))
+                left -= len(encoded)
+        if not found:
+            raise ConfigError(f"data.tasks: {SCENES_PER_ROW} scenes allow none of {', '.join(tasks)}; change data.scenes or the tasks")
+        taken = isolate([encoded for _, encoded in found], self.recipe.row_tokens)
+        documents = [interleave(taken, self.recipe.row_tokens)] if joins else taken
+        return self._finish(documents, [scene for scene, _ in found[: len(taken)]])
 
     def _texts(self, rng: np.random.Generator) -> Encoded:
         """Texts without a picture, none of which sees another, until the next one does not fit."""

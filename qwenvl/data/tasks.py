@@ -1,25 +1,27 @@
 """The training and evaluation tasks about scenes, English and Chinese, in the raw formats of the paper and in chat.
 
-`questions(scene, task, ...)` builds Samples, several independent ones about one picture where the scene allows. `Sample.extra` holds
-what a scorer needs, as plain data. Every Sample has `kind` (of question), `question` and `answer` (plain text without markup);
-lengths are fractions of the picture; and by task:
+`questions(scene, task, ...)` builds Samples, several independent ones about one picture where the scene allows. `Sample.extra`
+holds what a scorer needs, as plain data; coordinates are fractions of the picture. Every Sample has `kind` (of question),
+`question` and `answer` (plain text without markup); and by task:
 
-    caption, grounded_caption   things: [{key, kind, colour, count, phrase, regions: [[l, t, r, b], ...]}] from left to right; background
-    referring, find_text        phrase; key; colour; regions: [[l, t, r, b]]
-    naming                      value (key of the thing, or the string of a text); colour; phrase; accept; regions (of the question)
-    what, count, where, colour,
-    yes_no, left_right,
-    above_below                 value; choices: {value: [spellings in the language]}; accept: [short answer, full answer].
-                                The value of a coloured shape is "red circle". Chance is 1 / len(choices)
-    ocr                         texts in reading order; accept
-    ocr_quad                    texts; quads: [[x1, y1, ..., x4, y4], ...]
-    text                        accept; value; choices where the answer is from a closed list
-    refusal                     key; colour; value "no"; accept; regions: []
-    dialogue, two_pictures      turns: [the extra of each turn]
+    caption,              things: [{key, kind, colour, count, phrase, regions: [[l, t, r, b], ...]}] from left to right;
+    grounded_caption      background
+    referring, find_text  phrase; key; colour; regions: [[l, t, r, b]]
+    naming                value (key of the thing, or the string of a text); colour; phrase; accept; regions (of the question)
+    what, count, where,   value; choices: {value: [spellings in the language]}; accept: [short answer, full answer].
+    colour, yes_no,       The value of a coloured shape is "red circle". Where one spelling holds another ("top left" and
+    left_right,           "top", "没有" and "有"), the longest one found in a reply counts
+    above_below
+    ocr                   texts in reading order; accept
+    ocr_quad              texts; quads: [[x1, y1, ..., x4, y4], ...]
+    text                  accept; value; choices where the answer is from a closed list
+    refusal               key; colour; value "no"; accept; regions: []
+    dialogue              turns: [the extra of each turn]
+    two_pictures          the same; `things` of in_picture without regions
 
-`focus`, where present, is the index in scene.things of what the answer is about. Dictionaries of choices are shared: do not change them.
-Raw style is Box B of arXiv 2308.12966. Its fixed formats (caption, grounded_caption, referring, naming, ocr_quad, find_text)
-have one phrasing, which cannot be held out; `has_phrasings` tells. Conversations exist in chat style alone.
+`focus`, where present, is the index in scene.things of what the answer is about. Dictionaries of choices are shared: never
+change them. Raw style is Box B of arXiv 2308.12966. Its fixed formats (caption, grounded_caption, referring, naming, ocr_quad,
+find_text) have one phrasing, which cannot be held out; `has_phrasings` tells. Conversations exist in chat style alone.
 """
 
 from __future__ import annotations
@@ -27,10 +29,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qwenvl.data import text_only
+from qwenvl.data.answers import PLACES
 from qwenvl.data.dialogue import dialogue, turns_of, two_pictures
 from qwenvl.data.pictured import PICTURED
 from qwenvl.data.synth.names import COLOURS, EMOJI, SHAPES
-from qwenvl.data.vqa import PLACES, VQA
+from qwenvl.data.vqa import VQA
 from qwenvl.data.wording import Turn, Voice
 from qwenvl.types import ImagePart, Message, QwenVLError, Sample, Style
 
@@ -62,7 +65,8 @@ def questions(
 ) -> list[Sample]:
     """Independent Samples of a task about one scene, in random order; empty where the scene does not allow any.
 
-    `scene` may be None for task "text". One scene never allows "two_pictures": see two_picture_dialogue. `held_out_phrasing` draws the one phrasing of each question that training never shows.
+    `scene` may be None for task "text". One scene never allows "two_pictures": see two_picture_dialogue.
+    `held_out_phrasing` draws the one phrasing of each question that training never shows.
     Raises TaskError for an unknown task.
     """
     voice = Voice(language, style, rng, held_out_phrasing)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import string
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from qwenvl.data.answers import colour_choices
 from qwenvl.data.pictured import caption_text
 from qwenvl.data.synth.names import COLOUR_NAMES, COLOURS, EMOJI, SHAPES, described, noun
-from qwenvl.data.vqa import VQA, Ask, colour_choices
+from qwenvl.data.vqa import VQA, Ask
 from qwenvl.data.vqa import question as vqa_question
 from qwenvl.data.wording import Turn, Voice, a_thing, is_there_phrase, listing, opened
 from qwenvl.types import TextPart
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from qwenvl.data.synth.scene import Scene
+    from qwenvl.data.synth.scene import Scene, Thing
+
+Kind = Literal["emoji", "shape", "text"]
 
 SIDE = 112
 _GRID = 4
@@ -36,11 +39,16 @@ FACTS = {
 OPPOSITES = (
     (("left", "right"), ("左", "右")), (("above", "below"), ("上", "下")), (("big", "small"), ("大", "小")),
     (("long", "short"), ("长", "短")), (("hot", "cold"), ("热", "冷")), (("black", "white"), ("黑", "白")),
-    (("day", "night"), ("白天", "黑夜")), (("fast", "slow"), ("快", "慢")), (("old", "new"), ("旧", "新")), (("yes", "no"), ("是", "不是")),
+    (("day", "night"), ("白天", "黑夜")), (("fast", "slow"), ("快", "慢")), (("new", "old"), ("新", "旧")),
 )
+# Tasks that a list of things in a row or column can answer.
+_LISTED = ("what", "count", "yes_no")
 _SMALL_TALK = {
     "greeting": ("Hello! Show me a picture and ask me about it.", "你好！给我一张图片，问我吧。"),
-    "identity": ("I am a small Qwen-VL. I answer questions about simple pictures.", "我是一个小型的Qwen-VL，可以回答关于简单图片的问题。"),
+    "identity": (
+        "I am a small Qwen-VL. I answer questions about simple pictures.",
+        "我是一个小型的Qwen-VL，可以回答关于简单图片的问题。",
+    ),
     "thanks": ("You are welcome!", "不客气！"),
 }
 
@@ -69,11 +77,11 @@ def imaginary_scene(rng: np.random.Generator, arrangement: str = "free", text_sh
         left, top = (column + (1 - shrink) / 2) * cell_width, (line + (1 - shrink) / 2) * cell_height
         right, bottom = left + shrink * cell_width, top + shrink * cell_height
         quad = ((left, top), (right, top), (right, bottom), (left, bottom))
-        things.append(Thing(kind, name, colour, (left, top, right, bottom), quad, 0))  # type: ignore[arg-type]
+        things.append(Thing(kind, name, colour, (left, top, right, bottom), quad, 0))
     return Scene(_blank(), tuple(things), _pick(rng, tuple(COLOURS)), 0, 0)
 
 
-def _imagined(rng: np.random.Generator, before: list, text_share: float) -> tuple[str, str, str | None]:  # type: ignore[type-arg]
+def _imagined(rng: np.random.Generator, before: list[Thing], text_share: float) -> tuple[Kind, str, str | None]:
     """Kind, name and colour of a thing; now and then one that is there already, so that there is something to count."""
     if rng.random() < text_share:
         return "text", _imagined_string(rng), None
@@ -116,8 +124,10 @@ def _asked(kind: str, question: str, short: str, long: str, voice: Voice, **extr
 
 
 def _simple(kind: str, answer: str, voice: Voice, **slots: object) -> Turn:
-    end = voice.say(".", "。")
-    return _asked(kind, voice.phrasing(kind).format(**slots), answer, answer if answer.endswith(("!", "！", end)) else opened(answer) + end, voice)
+    """A question whose chat answer is the same words as a sentence."""
+    finished = answer.endswith((".", "!", "。", "！"))
+    long = answer if finished else opened(answer) + voice.say(".", "。")
+    return _asked(kind, voice.phrasing(kind).format(**slots), answer, long, voice)
 
 
 def _sentence(voice: Voice) -> Turn:
@@ -136,8 +146,8 @@ def _description(voice: Voice) -> tuple[str, Scene, tuple[str, ...]]:
     scene = imaginary_scene(voice.rng, arrangement, text_share=0.0)
     things = listing([a_thing(thing, voice.language) for thing in scene.things], voice.language)
     if arrangement == "row":
-        return voice.say(f"From left to right: {things}.", f"从左到右：{things}。"), scene, ("what", "left_right", "count", "yes_no")
-    return voice.say(f"From top to bottom: {things}.", f"从上到下：{things}。"), scene, ("what", "above_below", "count", "yes_no")
+        return voice.say(f"From left to right: {things}.", f"从左到右：{things}。"), scene, (*_LISTED, "left_right")
+    return voice.say(f"From top to bottom: {things}.", f"从上到下：{things}。"), scene, (*_LISTED, "above_below")
 
 
 def _described(voice: Voice) -> Turn:
@@ -198,12 +208,16 @@ def _fact_colour(voice: Voice) -> Turn:
     word = COLOUR_NAMES[FACTS[key]][voice.language]
     phrase = is_there_phrase(key, None, voice.language)
     question = voice.phrasing("fact_colour").format(thing=phrase, a_thing=phrase)
-    return _asked("fact_colour", question, word, voice.say(f"It is {word}.", f"是{word}。"), voice, choices=colour_choices(voice.language))
+    long = voice.say(f"It is {word}.", f"是{word}。")
+    return _asked("fact_colour", question, word, long, voice, choices=colour_choices(voice.language))
 
 
 def _talk(kind: str) -> Callable[[Voice], Turn]:
     return lambda voice: _simple(kind, voice.say(*_SMALL_TALK[kind]), voice)
 
 
-_QUESTIONS: tuple[Callable[[Voice], Turn], ...] = (_sum, _difference, _next_number, _translate, _translate, _opposite, _spell, _spell, _fact_colour)
+# Twice as often: what helps most in pictures, words in both languages and letters one by one.
+_QUESTIONS: tuple[Callable[[Voice], Turn], ...] = (
+    _sum, _difference, _next_number, _translate, _translate, _opposite, _spell, _spell, _fact_colour,
+)  # fmt: skip
 _SMALL: tuple[Callable[[Voice], Turn], ...] = tuple(_talk(kind) for kind in _SMALL_TALK)

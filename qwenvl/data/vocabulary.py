@@ -15,7 +15,8 @@ from qwenvl.processing.regions import write_regions
 from qwenvl.types import Part, RegionPart, Sample, Style, TextPart
 
 PRESET = "qwen-vl-nano"
-_CHARACTER_SHARE = 10
+_CHARACTER_SHARE = 20
+"""Each character of a name stands alone once for so many texts."""
 
 
 def corpus(seed: int, n: int) -> Iterator[str]:
@@ -47,8 +48,9 @@ def _characters(times: int) -> Iterator[str]:
     Otherwise a common phrase swallows the first byte of what follows it ("一个" and a third of "紫"), and the model would have to
     choose half of a colour too early.
     """
-    phrases = [counted(key, number, "zh", colour) for key in (*EMOJI, *SHAPES) for number in range(1, 5) for colour in (None, *COLOURS)]
-    for character in sorted({character for phrase in phrases for character in phrase}):
+    keys = [(key, colour) for key in (*EMOJI, *SHAPES) for colour in (None, *COLOURS)]
+    phrases = (counted(key, count, "zh", colour) for key, colour in keys for count in range(1, 5))
+    for character in sorted(set("".join(phrases))):
         yield "\n".join(character * times)
 
 

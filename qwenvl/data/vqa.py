@@ -8,9 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from qwenvl.data.answers import (
+    PLACES,
+    SIDES,
+    Choices,
+    colour_choices,
+    count_choices,
+    place_choices,
+    side_choices,
+    yes_no_choices,
+)
 from qwenvl.data.synth.names import COLOUR_NAMES, COLOURS, EMOJI, SHAPES, counted, described, number
 from qwenvl.data.wording import (
     APART,
@@ -32,23 +41,9 @@ if TYPE_CHECKING:
     from qwenvl.data.synth.names import Language
     from qwenvl.data.synth.scene import Scene
 
-Choices = dict[str, list[str]]
-"""Value -> its spellings in the language of the question. Where one spelling holds another, the longest one found counts."""
-
-MAX_COUNT = 9
-
-# The nine places of a picture, row by row: short form, form within a sentence, Chinese.
-PLACES = {
-    "top left": ("in the top left", "左上角"), "top": ("at the top", "上方"), "top right": ("in the top right", "右上角"),
-    "left": ("on the left", "左侧"), "center": ("in the center", "中间"), "right": ("on the right", "右侧"),
-    "bottom left": ("in the bottom left", "左下角"), "bottom": ("at the bottom", "下方"), "bottom right": ("in the bottom right", "右下角"),
-}
 _PLACE_NAMES = tuple(PLACES)
 _PLACE_MARGIN = 0.04
 """A centre nearer than this to a line between two places belongs to neither."""
-
-_SIDES = {"left": ("left", "左边"), "right": ("right", "右边"), "above": ("above", "上面"), "below": ("below", "下面")}
-
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -85,41 +80,6 @@ def turn(ask: Ask, voice: Voice) -> Turn:
     if ask.focus is not None:
         extra["focus"] = ask.focus
     return Turn((TextPart(prompt),), (TextPart(answer),), extra)
-
-
-# Answers that a closed list holds, with every spelling that counts. Shared between Samples: never changed.
-
-
-@cache
-def count_choices(language: Language) -> Choices:
-    if language == "en":
-        spelt = {str(n): [str(n), number(n, "en")] for n in range(MAX_COUNT + 1)}
-        spelt["0"].append("no")
-        return spelt
-    spelt = {str(n): [str(n), number(n, "zh")] for n in range(MAX_COUNT + 1)}
-    spelt["0"].append("没有")
-    spelt["2"].append("二")
-    return spelt
-
-
-@cache
-def colour_choices(language: Language) -> Choices:
-    return {key: [COLOUR_NAMES[key][language]] for key in COLOURS}
-
-
-@cache
-def place_choices(language: Language) -> Choices:
-    return {key: [key] if language == "en" else [chinese] for key, (_, chinese) in PLACES.items()}
-
-
-@cache
-def yes_no_choices(language: Language) -> Choices:
-    return {"yes": ["yes"], "no": ["no"]} if language == "en" else {"yes": ["有", "是"], "no": ["没有", "不是"]}
-
-
-@cache
-def side_choices(first: str, second: str, language: Language) -> Choices:
-    return {side: [_SIDES[side][0 if language == "en" else 1]] for side in (first, second)}
 
 
 def _choices_of_things(scene: Scene, language: Language) -> Choices:
@@ -209,7 +169,8 @@ def ask_count(scene: Scene, voice: Voice) -> list[Ask]:
     key, colour = _counted_name(scene, voice)
     count = sum(thing.name == key and colour in (None, thing.colour) and thing.kind != "text" for thing in scene.things)
     slots = {"things": how_many(key, colour, voice.language)}
-    return voice.some([everything, Ask("count_of", slots, str(count), _count_sentence(key, colour, count, voice), str(count), choices)], 2)
+    some = Ask("count_of", slots, str(count), _count_sentence(key, colour, count, voice), str(count), choices)
+    return voice.some([everything, some], 2)
 
 
 def _counted_name(scene: Scene, voice: Voice) -> tuple[str, str | None]:
@@ -262,7 +223,8 @@ def ask_colour(scene: Scene, voice: Voice) -> list[Ask]:
     for index, thing in enumerate(scene.things):
         if thing.kind != "shape" or thing.colour is None:
             continue
-        bare = [phrase for phrase in names_alone(scene, index, voice.language) if COLOUR_NAMES[thing.colour][voice.language] not in phrase]
+        word = COLOUR_NAMES[thing.colour][voice.language]
+        bare = [phrase for phrase in names_alone(scene, index, voice.language) if word not in phrase]
         bare = bare or names_by_position(scene, index, voice.language, ignore_colour=True)
         if bare:
             asks.append(_colour_ask("thing_colour", {"thing": voice.pick(bare)}, thing.colour, voice, index))
@@ -295,7 +257,7 @@ def ask_yes_no(scene: Scene, voice: Voice) -> list[Ask]:
 
 
 def absent_name(scene: Scene, voice: Voice, kind: str) -> tuple[str, str | None] | None:
-    """A name that nothing in the scene has: an "emoji", a "shape" of any colour, or a "coloured" shape near to one that is there."""
+    """A name that nothing in the scene has: an "emoji", a "shape" of any colour, or a "coloured" shape like one that is there."""
     if kind == "emoji":
         present = {thing.name for thing in scene.things}
         keys = tuple(EMOJI)
@@ -318,12 +280,13 @@ def _is_there(scene: Scene, key: str, colour: str | None, voice: Voice) -> Ask:
     phrase = is_there_phrase(key, colour, voice.language)
     found = counted(key, max(count, 1), voice.language, colour)
     if count:
-        short, long = voice.say("yes", "有"), voice.say(f"Yes, there {'is' if count == 1 else 'are'} {found}.", f"有，图中有{found}。")
+        verb = "is" if count == 1 else "are"
+        short, long = voice.say("yes", "有"), voice.say(f"Yes, there {verb} {found}.", f"有，图中有{found}。")
     else:
         absent = described(key, voice.language, colour)
         short, long = voice.say("no", "没有"), voice.say(f"No, there is no {absent}.", f"没有，图中没有{absent}。")
-    slots = {"thing": phrase, "a_thing": phrase}
-    return Ask("is_there", slots, short, long, "yes" if count else "no", yes_no_choices(voice.language), about={"key": key, "colour": colour})
+    slots, about = {"thing": phrase, "a_thing": phrase}, {"key": key, "colour": colour}
+    return Ask("is_there", slots, short, long, "yes" if count else "no", yes_no_choices(voice.language), about=about)
 
 
 # Left or right, above or below.
@@ -348,7 +311,7 @@ def _sides(scene: Scene, voice: Voice, axis: int, kind: str, sides: tuple[str, s
         if abs(offset) < APART:
             continue
         side = sides[offset > 0]
-        english, chinese = _SIDES[side]
+        english, chinese = SIDES[side]
         slots = {"thing": voice.pick(names), "other": voice.pick(other_names)}
         long = voice.say(f"It is to the {english}." if axis == 0 else f"It is {english} {slots['other']}.", f"在{chinese}。")
         asks.append(Ask(kind, slots, voice.say(english, chinese), long, side, side_choices(*sides, voice.language), first))

@@ -84,8 +84,13 @@ class Turn:
 
 def plain(parts: Sequence[Part]) -> str:
     """What the parts say without any markup: text and phrases."""
-    said = (part.text if isinstance(part, TextPart) else part.phrase or "" if isinstance(part, RegionPart) else "" for part in parts)
-    return "".join(said).strip()
+    said = ""
+    for part in parts:
+        if isinstance(part, TextPart):
+            said += part.text
+        elif isinstance(part, RegionPart):
+            said += part.phrase or ""
+    return said.strip()
 
 
 def fill(template: str, region: RegionPart) -> tuple[Part, ...]:
@@ -98,11 +103,11 @@ def fill(template: str, region: RegionPart) -> tuple[Part, ...]:
 # Where things are.
 
 
-def region_of(scene: Scene, thing: Thing, image: int = 0) -> Region:
+def region_of(scene: Scene, thing: Thing) -> Region:
     """The thing's box in [0, 1] of the picture."""
     width, height = scene.width, scene.height
     left, top, right, bottom = thing.box
-    return Region.box(max(left / width, 0.0), max(top / height, 0.0), min(right / width, 1.0), min(bottom / height, 1.0), image=image)
+    return Region.box(max(left / width, 0.0), max(top / height, 0.0), min(right / width, 1.0), min(bottom / height, 1.0))
 
 
 def quad_of(scene: Scene, thing: Thing) -> Region:
@@ -201,6 +206,12 @@ def groups(scene: Scene) -> list[Group]:
     return list(found.values())
 
 
+def truth(group: Group, language: Language) -> dict[str, Any]:
+    """A group as plain data for `Sample.extra`."""
+    count = len(group.members)
+    return {"key": group.key, "kind": group.kind, "colour": group.colour, "count": count, "phrase": group.phrase(language)}
+
+
 def names_alone(scene: Scene, index: int, language: Language) -> list[str]:
     """The definite phrases without position words that mean this thing and no other one in the picture."""
     thing, things = scene.things[index], scene.things
@@ -237,7 +248,7 @@ def names_by_position(scene: Scene, index: int, language: Language, ignore_colou
         return []
     words = _OF_TWO if len(alike) == 2 else _OF_MANY
     centres = [centre(scene, scene.things[other]) for other in alike]
-    noun_phrase = described(thing.name, language, None if ignore_colour else thing.colour) if thing.kind != "text" else name(thing, language)
+    noun_phrase = described(thing.name, language) if ignore_colour else name(thing, language)
     position = alike.index(index)
     phrases = []
     for axis, sides in enumerate((("left", "right"), ("top", "bottom"))):

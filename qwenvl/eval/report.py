@@ -27,7 +27,7 @@ def summary(run: Mapping[str, Any], scores: Scores, chance: Chance) -> dict[str,
     return {
         **{key: value for key, value in run.items() if key not in FOR_SCORERS},
         "scores": _values(scores.get(MAIN, {})),
-        "chance": {measure: round(max(levels.values()), 4) for measure, levels in chance.get(MAIN, {}).items()},
+        "chance": {measure: round(max(chance[MAIN][measure].values()), 4) for measure in scores.get(MAIN, {})},
         "held_out": {condition: _values(measures) for condition, measures in scores.items() if condition != MAIN},
         "details": {condition: _details(measures, chance[condition]) for condition, measures in scores.items()},
     }

@@ -91,16 +91,18 @@ class Score:
 def summarise(tallies: Sequence[Tally], seed: int = 0) -> Score:
     """The ratio of sums of some tallies, with its interval.
 
-    Right-or-wrong measures of one point each get Wilson's interval (Wilson, 1927); others a percentile bootstrap over
-    questions (1000 resamples, drawn from `seed`). Raises EvaluationError when nothing could be earned.
+    Right-or-wrong measures of one point each get Wilson's interval (Wilson, 1927), and so does a measure that every question
+    earned in full or none at all, whose resamples would all be alike; others get a percentile bootstrap over questions (1000
+    resamples, drawn from `seed`). Raises EvaluationError when nothing could be earned.
     """
     earned = np.array([tally[0] for tally in tallies], dtype=np.float64)
     possible = np.array([tally[1] for tally in tallies], dtype=np.float64)
     if not possible.sum() > 0:
         raise EvaluationError("nothing to score: no question of this measure could earn anything")
     value = float(earned.sum() / possible.sum())
-    if np.all(possible == 1) and np.all((earned == 0) | (earned == 1)):
-        low, high = wilson(int(earned.sum()), len(tallies))
+    whole = np.all((earned == 0) | (earned == possible))
+    if whole and (np.all(possible == 1) or value in (0.0, 1.0)):
+        low, high = wilson(round(value * len(tallies)), len(tallies))
         return Score(value, len(tallies), float(possible.sum()), low, high, "wilson")
     drawn = np.random.default_rng(seed).integers(0, len(tallies), size=(RESAMPLES, len(tallies)))
     # A resample may hold only questions that could earn nothing; it says nothing and is left out.
@@ -152,7 +154,7 @@ def chance_levels(predictions: Sequence[Prediction], scorer: Scorer) -> dict[str
             for measure in {measure for tallies in given for measure in tallies}:
                 tallies = [tallies[measure] for tallies in given if measure in tallies]
                 possible = sum(tally[1] for tally in tallies)
-                if possible > 0:
-                    best = levels.setdefault(condition, {}).setdefault(measure, {})
-                    best[language] = max(best.get(language, 0.0), sum(tally[0] for tally in tallies) / possible)
+                level = sum(tally[0] for tally in tallies) / possible if possible > 0 else 0.0
+                best = levels.setdefault(condition, {}).setdefault(measure, {})
+                best[language] = max(best.get(language, 0.0), level)
     return levels

@@ -91,18 +91,23 @@ class QwenVL:
     def dtype(self) -> torch.dtype:
         return self.model.decoder.embed_tokens.weight.dtype
 
+    def need_processor(self) -> Processor:
+        """What text calls work with. Raises QwenVLError for a folder without tokenizer."""
+        if self.processor is None:
+            wanted = " or ".join(TOKENIZER_FILES)
+            raise QwenVLError(f"{self.name}: its folder has no tokenizer; put {wanted} there, or call logits() with token ids")
+        return self.processor
+
     def encode(self, messages: Sample | Sequence[Any], style: Style | None = None) -> Encoded:
         """Messages in the OpenAI shape (or a Sample) as the model reads them.
 
         Ending with a user's message it is a prompt, ready for the answer; ending with the assistant's it is the whole
         conversation, with labels. Raises QwenVLError for a folder without tokenizer.
         """
-        if self.processor is None:
-            wanted = " or ".join(TOKENIZER_FILES)
-            raise QwenVLError(f"{self.name}: its folder has no tokenizer; put {wanted} there, or call logits() with token ids")
+        processor = self.need_processor()
         sample = messages if isinstance(messages, Sample) else messages_to_sample(messages, self.markup)
         answering = not sample.messages or sample.messages[-1].role != "assistant"
-        return self.processor.encode(sample, style or self.style, for_generation=answering)
+        return processor.encode(sample, style or self.style, for_generation=answering)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Logits (T, vocab), float32, of one sequence without a cache; dynamic NTK and logn act beyond the trained length."""
@@ -148,13 +153,17 @@ class QwenVL:
         with torch.no_grad():
             return self.model.visual(torch.from_numpy(patches).to(self.device), torch.tensor(grids))
 
-    def chat(self, messages: Sample | Sequence[Any], style: Style | None = None, **options: Any) -> Reply:
-        """The answer to messages that end with the user's. Options: the fields of GenerationOptions."""
-        return self.generate([self.encode(messages, style)], **options)[0]
+    def chat(
+        self, messages: Sample | Sequence[Any], style: Style | None = None, options: GenerationOptions | None = None, **changes: Any
+    ) -> Reply:
+        """The answer to messages that end with the user's. Keywords are the fields of GenerationOptions."""
+        return self.generate([self.encode(messages, style)], options, **changes)[0]
 
-    def stream(self, messages: Sample | Sequence[Any], style: Style | None = None, **options: Any) -> Iterator[str | Reply]:
+    def stream(
+        self, messages: Sample | Sequence[Any], style: Style | None = None, options: GenerationOptions | None = None, **changes: Any
+    ) -> Iterator[str | Reply]:
         """Like chat, yielding the text in chunks as it comes, never half a character, and the Reply as the last item."""
-        chosen = GenerationOptions.of(**options)
+        chosen = GenerationOptions.of(options, **changes)
         encoded = self.encode(messages, style)
         session, drafts = self._start([encoded], chosen)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import nn
@@ -19,6 +20,17 @@ FOLDER = "checkpoints"
 
 class CheckpointError(QwenVLError):
     """A checkpoint that is missing, unreadable, or of another vocabulary, markup or world."""
+
+
+def lock_run(run: Path) -> IO[str]:
+    """Hold the run's folder for as long as the file returned stays open; raise CheckpointError where another process holds it."""
+    run.mkdir(parents=True, exist_ok=True)
+    file = (run / "lock").open("w", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise CheckpointError(f"{run}: another process is training in this folder; wait for it, or --set run=FOLDER") from None
+    return file
 
 
 def save_checkpoint(run: Path, state: Mapping[str, Any], keep: int) -> Path:
@@ -47,7 +59,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({type(error).__name__}); delete it to use an older one") from error
+        kind = type(error).__name__
+        raise CheckpointError(f"{path}: not a readable checkpoint ({kind}); delete it to use an older one") from error
     return state
 
 
@@ -63,31 +76,41 @@ def check_fingerprint(saved: Mapping[str, str], now: Mapping[str, str], where: s
     """Raise CheckpointError if what the weights learnt to read and write is no longer what the code would feed them."""
     for key in keys:
         if saved.get(key) != now.get(key):
-            raise CheckpointError(
-                f"{where}: made with another {key} ({str(saved.get(key))[:12]}, now {str(now.get(key))[:12]}); train anew or restore that {key}"
-            )
+            before, after = str(saved.get(key))[:12], str(now.get(key))[:12]
+            raise CheckpointError(f"{where}: made with another {key} ({before}, now {after}); restore that {key}, or train anew")
 
 
-def load_parts(model: nn.Module, sources: Mapping[str, str], fingerprint: Mapping[str, str]) -> None:
-    """Copy named parts from the folders of earlier runs, strictly: a missing, unknown or misshapen tensor is an error that names it.
+def load_parts(model: nn.Module, dense_heads: nn.Module | None, sources: Mapping[str, str], fingerprint: Mapping[str, str]) -> None:
+    """Copy the model's named parts, and "dense_heads", from the folders of earlier runs.
 
-    A decoder must have been trained with the same vocabulary and markup.
+    Strict: a missing, unknown or misshapen tensor is a CheckpointError that names it. A decoder must have been trained with the
+    same vocabulary and markup.
     """
     for part, folder in sources.items():
         state = latest(Path(folder))
+        where = f"init_from.{part}: {folder}"
         if part == "decoder":
-            check_fingerprint(state["fingerprint"], fingerprint, folder, ("vocabulary", "markup"))
-        weights = {name.removeprefix(f"{part}."): value for name, value in state["model"].items() if name.startswith(f"{part}.")}
-        target = model.get_submodule(part)
-        expected = target.state_dict()
-        wrong = [name for name in sorted(set(weights) | set(expected)) if _shape(weights, name) != _shape(expected, name)]
-        if wrong:
-            name = wrong[0]
-            raise CheckpointError(
-                f"init_from.{part}: {folder}: {part}.{name} is {_shape(weights, name) or 'absent'} there, "
-                f"{_shape(expected, name) or 'absent'} here ({len(wrong)} tensors differ)"
-            )
-        target.load_state_dict(weights)
+            check_fingerprint(state["fingerprint"], fingerprint, where, ("vocabulary", "markup"))
+        if part == "dense_heads":
+            # The whole of one objective, a part of the other.
+            weights = {name.removeprefix("dense."): value for name, value in state["objective"].items()}
+            target = dense_heads
+        else:
+            inside = f"{part}."
+            weights = {name.removeprefix(inside): value for name, value in state["model"].items() if name.startswith(inside)}
+            target = model.get_submodule(part)
+        if target is None:
+            raise CheckpointError(f"{where}: this objective has no dense heads; set objective.dense_weight, or leave the key out")
+        _load_strictly(target, weights, where)
+
+
+def _load_strictly(target: nn.Module, weights: Mapping[str, torch.Tensor], where: str) -> None:
+    expected = target.state_dict()
+    wrong = [name for name in sorted(set(weights) | set(expected)) if _shape(weights, name) != _shape(expected, name)]
+    if wrong:
+        there, here = (_shape(tensors, wrong[0]) or "absent" for tensors in (weights, expected))
+        raise CheckpointError(f"{where}: {wrong[0]} is {there} there, {here} here ({len(wrong)} tensors differ)")
+    target.load_state_dict(weights)
 
 
 def _shape(tensors: Mapping[str, torch.Tensor], name: str) -> tuple[int, ...] | None:

@@ -75,11 +75,11 @@ class Window:
     def record(self, coefficients: Mapping[str, float]) -> dict[str, Any]:
         seconds = max(time.perf_counter() - self.started, 1e-9)
         losses = dict(zip(self.names, (self.losses / max(self.steps, 1)).tolist(), strict=True))
-        tasks = {name: round(loss / count, 4) for name, (loss, count) in zip(self.tasks, self.by_task.tolist(), strict=True) if count}
+        by_task = zip(self.tasks, self.by_task.tolist(), strict=True)
         return {
             "loss": sum(coefficients[name] * value for name, value in losses.items()),
             "losses": losses,
-            "tasks": tasks,
+            "tasks": {name: round(loss / count, 4) for name, (loss, count) in by_task if count},
             "grad_norm": self.grad_norm,
             "tokens_per_s": round(self.tokens / seconds, 1),
             "images_per_s": round(self.images / seconds, 2),
@@ -95,10 +95,10 @@ class Progress:
         self.name, self.steps = name, steps
         self.live = None
         if sys.stderr.isatty():
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
-            self.live = Progress(*columns, TextColumn("{task.fields[says]}"), refresh_per_second=2)
+            columns = ("{task.description}", BarColumn(), "{task.completed}/{task.total}", TimeRemainingColumn())
+            self.live = Progress(*columns, "{task.fields[says]}", refresh_per_second=2)
             self.task = self.live.add_task(name, total=steps, completed=first_step, says="")
             self.live.start()
 

@@ -39,6 +39,11 @@ class Objective(nn.Module):
 
     coefficients: Mapping[str, float]
 
+    @property
+    def dense_heads(self) -> DensePatches | None:
+        """The part of this objective that has heads on the tower's patches."""
+        raise NotImplementedError
+
     def counts(self, batch: Batch) -> dict[str, float]:
         """By what each named sum of this batch is divided, once added up globally. Known before the forward pass."""
         raise NotImplementedError
@@ -59,6 +64,10 @@ class DensePatches(Objective):
         self.norm = nn.LayerNorm(width)
         self.classes = nn.Linear(width, classes)
         self.boxes = nn.Linear(width, 4)
+
+    @property
+    def dense_heads(self) -> DensePatches:
+        return self
 
     def counts(self, batch: Batch) -> dict[str, float]:
         if not len(batch.grids):
@@ -81,13 +90,17 @@ class DensePatches(Objective):
 
 
 class NextToken(Objective):
-    """Cross entropy of the supervised tokens, each times its weight; beside it, optionally, the dense loss on the same tower pass."""
+    """Cross entropy of the supervised tokens, each times its weight; beside it, if wanted, the dense loss."""
 
     def __init__(self, dense: DensePatches | None = None, tasks: int = 0) -> None:
         super().__init__()
         self.dense = dense
         self.tasks = tasks
         self.coefficients = {"next_token": 1.0, **(dense.coefficients if dense else {})}
+
+    @property
+    def dense_heads(self) -> DensePatches | None:
+        return self.dense
 
     def counts(self, batch: Batch) -> dict[str, float]:
         supervised = batch.labels != IGNORE_INDEX

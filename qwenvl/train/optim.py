@@ -17,8 +17,8 @@ BLOCK = re.compile(r"vision_tower\.blocks\.(\d+)\.")
 
 
 def rate_scale(name: str, recipe: OptimRecipe, tower_depth: int) -> float:
-    """What the learning rate of this parameter is multiplied with: its part's factor, times decay ** (blocks above it) in the tower."""
-    scale = recipe.lr_multipliers.get(name.partition(".")[0], 1.0)  # type: ignore[call-overload]
+    """What a parameter's learning rate is multiplied with: its part's factor and, in the tower, decay ** (blocks above it)."""
+    scale = recipe.lr_multipliers.get(name.partition(".")[0], 1.0)
     if name.startswith("vision_tower."):
         block = BLOCK.match(name)
         above = tower_depth - 1 - int(block[1]) if block else tower_depth

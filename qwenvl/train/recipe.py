@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from qwenvl.config import ConfigError, ModelConfig, Strict, load_yaml
 from qwenvl.data.mixture import DataRecipe
@@ -13,7 +13,19 @@ from qwenvl.families import find_preset, get_family
 from qwenvl.families.spec import FamilySpec, Markup
 
 PARTS = ("vision_tower", "connector", "decoder")
-Part = Literal["vision_tower", "connector", "decoder"]
+
+
+def _one_of(*known: str) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in known:
+            raise ValueError(f"unknown part {name!r}; known: {', '.join(known)}")
+        return name
+
+    return AfterValidator(check)
+
+
+Part = Annotated[str, _one_of(*PARTS)]
+Source = Annotated[str, _one_of(*PARTS, "dense_heads")]
 
 
 class ModelRecipe(Strict):
@@ -70,8 +82,8 @@ class Recipe(Strict):
     seed: int = 0
     deviations: tuple[str, ...] = ()
     """In which ways, in words, this recipe departs from the published one."""
-    init_from: dict[Part, str] = Field(default_factory=dict)
-    """Part -> the folder of an earlier run, or of a model; parts not named start from their initialisation."""
+    init_from: dict[Source, str] = Field(default_factory=dict)
+    """Part, or dense_heads -> the folder of an earlier run; what is not named starts from its initialisation."""
     model: ModelRecipe = ModelRecipe()
     data: DataRecipe
     objective: ObjectiveRecipe = ObjectiveRecipe()
@@ -80,11 +92,12 @@ class Recipe(Strict):
 
     def model_config_of_stage(self) -> ModelConfig:
         config = find_preset(self.model.preset).config
-        if self.model.image_size is None:
+        side, patch = self.model.image_size, config.vision.patch_size
+        if side is None:
             return config
-        if self.model.image_size % config.vision.patch_size:
-            raise ConfigError(f"model.image_size {self.model.image_size}: must be a multiple of {config.vision.patch_size}, the patch size")
-        return config.model_copy(update={"vision": config.vision.model_copy(update={"image_size": self.model.image_size})})
+        if side % patch:
+            raise ConfigError(f"model.image_size {side}: must be a multiple of the patch size, {patch}")
+        return config.model_copy(update={"vision": config.vision.model_copy(update={"image_size": side})})
 
     def markup(self) -> Markup:
         return find_preset(self.model.preset).markup
@@ -104,8 +117,11 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     return recipe
 
 
-RESUMABLE = ("train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.log_every", "train.curve_every", "train.threads", "run")
-"""Keys that may change when a run is resumed; `train.micro_batch_rows` may too, up to rounding."""
+RESUMABLE = (
+    "name", "run", "deviations", "train.steps", "train.micro_batch_rows", "train.checkpoint_every", "train.keep_checkpoints",
+    "train.log_every", "train.curve_every", "train.threads",
+)
+"""Keys that may change when a run is resumed: they change neither its data nor, up to rounding, what a step does."""
 
 
 def changed_keys(saved: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
@@ -116,6 +132,6 @@ def changed_keys(saved: dict[str, Any], now: dict[str, Any], prefix: str = "") -
         before, after = saved.get(key), now.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
             changed += changed_keys(before, after, f"{dotted}.")
-        elif before != after and dotted not in (*RESUMABLE, "train.micro_batch_rows", "name", "deviations"):
+        elif before != after and dotted not in RESUMABLE:
             changed.append(dotted)
     return changed

@@ -18,7 +18,15 @@ import torch
 from qwenvl.config import to_yaml
 from qwenvl.data.loader import RowStream
 from qwenvl.models.vlm import VisionLanguageModel
-from qwenvl.train.checkpoint import CheckpointError, check_fingerprint, latest, list_checkpoints, load_parts, save_checkpoint
+from qwenvl.train.checkpoint import (
+    CheckpointError,
+    check_fingerprint,
+    latest,
+    list_checkpoints,
+    load_parts,
+    lock_run,
+    save_checkpoint,
+)
 from qwenvl.train.freeze import apply_freezing
 from qwenvl.train.metrics import MetricsLog, Progress, Window, draw_loss_curve
 from qwenvl.train.objectives import Objective
@@ -57,15 +65,16 @@ class Trainer:
 
     def start(self, resume: bool) -> None:
         """Take the weights that the recipe starts from, or everything from the run's newest checkpoint."""
+        if self.world.leads:
+            self._lock = lock_run(self.run)
         if resume:
             self._restore(latest(self.run))
         elif list_checkpoints(self.run):
             raise CheckpointError(f"{self.run}: already holds a run; add --resume, or choose another folder with --set run=FOLDER")
         else:
-            load_parts(self.model, self.recipe.init_from, self.fingerprint)
+            load_parts(self.model, self.objective.dense_heads, self.recipe.init_from, self.fingerprint)
         self.world.wait()
         if self.world.leads:
-            self.run.mkdir(parents=True, exist_ok=True)
             (self.run / "recipe.yaml").write_text(to_yaml(self.recipe), encoding="utf-8")
 
     def fit(self) -> Outcome:
@@ -159,7 +168,7 @@ class Trainer:
         # A count of zero belongs to a sum of zero terms.
         losses = {name: value / (counts[name] or 1.0) for name, value in terms.sums.items()}
         total = torch.stack([self.objective.coefficients[name] * value for name, value in losses.items()]).sum()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         self.window.add(losses, terms.by_task)
 
     def _report(self) -> dict[str, Any]:

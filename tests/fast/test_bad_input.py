@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def test_a_prompt_beyond_the_context_is_told_with_counts(
     here: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = fails(capsys, "ask", "good.png", "word " * 500, "--model", str(model), "--boxes", "out.png")
-    assert "context holds 320" in line and "tokens, 4 of them" in line
+    assert {"2555", "4", "320"} <= set(re.findall(r"\d+", line))
 
 
 def test_a_model_that_is_not_there_or_not_whole_is_named(
@@ -144,7 +145,7 @@ def test_a_model_that_is_not_there_or_not_whole_is_named(
     for folder, words in expected.items():
         line = fails(capsys, "ask", "good.png", "What is this?", "--model", folder, "--boxes", "out.png")
         assert all(word in line for word in words), line
-        assert all(word in fails(capsys, "chat", "--model", folder) for word in words) or folder == "mute"
+        assert all(word in fails(capsys, "chat", "--model", folder) for word in words)
 
 
 @pytest.mark.parametrize("out", ["good.png", ".", "out.docx", "out", "good.png/out.png"])
@@ -162,8 +163,9 @@ def test_a_place_where_no_picture_can_be_saved_is_told_before_the_answer(
 def test_an_option_out_of_range_is_named(
     here: Path, model: Path, capsys: pytest.CaptureFixture[str], options: list[str]
 ) -> None:
-    line = fails(capsys, "ask", "good.png", "Where?", "--model", str(model), *options)
-    assert options[0].strip("-").replace("-", "_") in line and options[1] in line
+    for verb in (["ask", "good.png", "Where?"], ["chat"]):
+        line = fails(capsys, *verb, "--model", str(model), *options)
+        assert options[0].strip("-").replace("-", "_") in line and options[1] in line
 
 
 def test_an_unknown_option_is_wrong_usage(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

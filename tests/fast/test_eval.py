@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from qwenvl.cli.main import main
 from qwenvl.data.tasks import has_phrasings
 from qwenvl.eval.answers import SHEET_BYTES, draw_questions, write_page
 from qwenvl.eval.report import MAIN, table
 from qwenvl.eval.runner import (
     PREDICTIONS,
+    ModelAnswerer,
     batches,
     fingerprint,
     open_run,
@@ -29,9 +31,11 @@ from qwenvl.eval.scorers.scenes import make_scorer, named_values, split_strings
 from qwenvl.eval.task import Answer, EvaluationError, Prediction, Question
 from qwenvl.eval.tasks import scenes
 from qwenvl.families.spec import Markup
-from qwenvl.types import Sample, Style
+from qwenvl.inference.model import load
+from qwenvl.types import Message, Sample, Style
+from tests.fast.tiny import write_tiny
 
-LIMIT, SEED = 12, 7
+LIMIT, SEED = 8, 7
 MARKUP = Markup(digits=3)
 
 
@@ -128,7 +132,7 @@ def test_an_answer_meant_for_another_question_earns_nothing(asked: dict[Style, l
 
 
 def test_two_answer_tasks_are_balanced_and_their_chance_is_one_half(tmp_path: Path) -> None:
-    questions = scenes.questions(40, SEED, "raw", blocks=[scenes.BLOCKS[0]])
+    questions = scenes.questions(24, SEED, "raw", blocks=[replace(scenes.BLOCKS[0], tasks=tuple(scenes.BALANCED))])
     for task, values in scenes.BALANCED.items():
         for language in ("en", "zh"):
             said = [question.truth["value"] for question in questions if (question.task, question.language) == (task, language)]
@@ -144,7 +148,7 @@ def test_questions_are_the_same_again_and_never_of_the_training_stream(asked: di
     assert [(question.id, question.truth) for question in again] == [(question.id, question.truth) for question in asked["raw"]]
     assert described(Oracle("raw"), again) == described(Oracle("raw"), asked["raw"])
     assert all(block.spec.split == "held_out" for block in scenes.BLOCKS)
-    other = scenes.questions(LIMIT, SEED + 1, "raw")
+    other = scenes.questions(1, SEED + 1, "raw")
     assert described(Oracle("raw"), other)["hashes"]["questions"] != described(Oracle("raw"), again)["hashes"]["questions"]
 
 
@@ -248,3 +252,49 @@ def test_the_page_of_random_answers_shows_what_was_drawn(asked: dict[Style, list
     assert sheet.stat().st_size <= SHEET_BYTES
     with pytest.raises(EvaluationError):
         draw_questions(asked["raw"], 10**6, seed=0)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A random model's folder; questions end after four tokens, and runs go below tmp_path."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(scenes, "TASKS", {task: (source, 4) for task, (source, _) in scenes.TASKS.items()})
+    return str(write_tiny(tmp_path / "tiny", chat_format="raw"))
+
+
+def test_the_command_measures_a_model_and_scores_again(tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["eval", "run", "scenes", "--model", tiny, "--limit", "2", "--seed", "5", "--json", "--device", "cpu"]
+    assert main(command) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert {"model", "n", "seeds", "scores", "chance", "held_out", "versions", "hashes", "fingerprint"} <= result.keys()
+    assert (result["model"], result["n"], result["seeds"], result["style"]) == ("tiny", 2, [5], "raw")
+    assert set(result["scores"]["yes_no"]) == {"en", "zh"} and result["scores"].keys() == result["chance"].keys()
+    (folder,) = (tmp_path / "runs" / "eval").iterdir()
+    assert main(["eval", "score", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == result
+    assert main(["eval", "score", str(folder)]) == 0
+    assert "yes_no" in capsys.readouterr().out
+    assert main(["eval", "score", str(tmp_path)]) == 1
+    assert "no run.json" in capsys.readouterr().err
+    assert main(["eval", "run", "scenes", "--model", tiny, "--limit", "0", "--device", "cpu"]) == 1
+    assert "limit 0" in capsys.readouterr().err
+
+
+def test_a_batch_of_questions_is_answered_as_each_alone(tiny: str) -> None:
+    model = ModelAnswerer(load(tiny, device="cpu"))
+    samples = [question.sample for question in scenes.main_questions(1, SEED, "raw")[:6]]
+    assert model.answer(samples, 4) == [model.answer([sample], 4)[0] for sample in samples]
+
+
+def test_the_reference_answer_is_never_shown(tiny: str) -> None:
+    model = ModelAnswerer(load(tiny, device="cpu"))
+    sample = scenes.main_questions(1, SEED, "raw")[0].sample
+    other = replace(sample, messages=(*sample.messages[:-1], Message.of("assistant", "quite another")))
+    assert model.answer([sample], 8) == model.answer([other], 8)
+
+
+def test_the_command_writes_the_page_of_answers(tiny: str, tmp_path: Path) -> None:
+    out = tmp_path / "pages" / "answers.md"
+    assert main(["eval", "answers", "--model", tiny, "--count", "3", "--scenes", "2", "--out", str(out), "--device", "cpu"]) == 0
+    assert out.read_text(encoding="utf-8").count("\n| ") == 3 + 1
+    assert (tmp_path / "pages" / "images" / "answers.png").exists()

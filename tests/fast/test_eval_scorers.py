@@ -116,5 +116,6 @@ def test_a_score_is_the_ratio_of_sums_with_an_interval_around_it() -> None:
     assert score == summarise(tallies)
     assert summarise([(1.0, 1.0)] * 10).interval == "wilson"
     assert summarise([(1.0, 1.0)] * 10).low < 1.0
+    assert summarise([(0.0, 3.0)] * 10).high > 0.0
     with pytest.raises(EvaluationError):
         summarise([(0.0, 0.0)])

@@ -33,7 +33,7 @@ from qwenvl.data.tasks import LANGUAGES, has_phrasings
 from qwenvl.data.tasks import questions as draw_samples
 from qwenvl.eval.report import MAIN
 from qwenvl.eval.runner import Answerer, plain_text
-from qwenvl.eval.task import Question
+from qwenvl.eval.task import EvaluationError, Question
 from qwenvl.types import Sample, Style
 
 if TYPE_CHECKING:
@@ -100,7 +100,12 @@ def scene_count(limit: int, blocks: Sequence[Block] = BLOCKS) -> int:
 def questions(
     limit: int, seed: int, style: Style, advance: Callable[[int], None] = lambda count: None, blocks: Sequence[Block] = BLOCKS
 ) -> list[Question]:
-    """All questions, a pure function of (limit, seed, style). `advance` is told of every scene drawn."""
+    """All questions, a pure function of (limit, seed, style). `advance` is told of every scene drawn.
+
+    Raises EvaluationError for a limit or seed that draws nothing, FontError or NamesError where a Debian package is missing.
+    """
+    if limit < 1 or seed < 0:
+        raise EvaluationError(f"limit {limit}, seed {seed}: give a limit of 1 or more and a seed of 0 or more")
     asked: list[Question] = []
     for block in blocks:
         for index in range(_scenes_of(block, limit)):
