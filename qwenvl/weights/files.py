@@ -7,6 +7,7 @@ first touched, and writing to one never reaches the file.
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,24 +85,36 @@ def _open_safetensors(file: Path) -> list[StoredTensor]:
     dtypes = {
         "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
         "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
-    }
+    }  # fmt: skip
     try:
-        handle = safe_open(str(file), framework="pt", device="cpu")
+        with safe_open(str(file), framework="pt"):
+            header, start = _safetensors_header(file)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{file}: not a whole safetensors file ({_one_line(error)}); download or save it again") from None
+    # The library's own get_tensor reads a page of every tensor, and the kernel up to 16 MB around it: most of a checkpoint.
+    data = torch.from_file(str(file), shared=False, size=file.stat().st_size, dtype=torch.uint8)
     tensors = []
-    for name in handle.keys():  # noqa: SIM118  (the handle is no mapping: it cannot be iterated)
-        entry = handle.get_slice(name)
-        dtype = entry.get_dtype()
-        if dtype not in dtypes:
-            raise WeightsError(f"{file}: tensor {name!r} has the dtype {dtype}, which is not read; known: {', '.join(dtypes)}")
-        tensors.append(StoredTensor(name, file, tuple(entry.get_shape()), dtypes[dtype], _reader(handle, name)))
+    for name, entry in header.items():
+        dtype, shape = dtypes.get(entry["dtype"]), tuple(entry["shape"])
+        if dtype is None:
+            raise WeightsError(f"{file}: tensor {name!r} has the dtype {entry['dtype']}; known: {', '.join(dtypes)}")
+        tensors.append(StoredTensor(name, file, shape, dtype, _view(data, start + entry["data_offsets"][0], shape, dtype)))
     return tensors
 
 
-def _reader(handle: Any, name: str) -> Callable[[], torch.Tensor]:
-    # The handle stays open, and the file mapped, for as long as somebody may still read.
-    return lambda: handle.get_tensor(name)
+def _safetensors_header(file: Path) -> tuple[dict[str, Any], int]:
+    """Tensor name -> {dtype, shape, data_offsets}, and where in the file the data begin. The library has checked the file."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    return header, 8 + length
+
+
+def _view(data: torch.Tensor, begin: int, shape: Shape, dtype: torch.dtype) -> Callable[[], torch.Tensor]:
+    """A reader of `shape` numbers from byte `begin` of a mapped file (bytes,): no copy, unless a writer has not aligned them."""
+    numbers = data[begin : begin + math.prod(shape) * dtype.itemsize]
+    return lambda: (numbers.clone() if begin % dtype.itemsize else numbers).view(dtype).view(shape)
 
 
 def _open_pickle(file: Path) -> list[StoredTensor]:

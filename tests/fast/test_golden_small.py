@@ -13,6 +13,10 @@ from safetensors.numpy import load_file, save_file
 
 import qwenvl
 from qwenvl.models.layers import sincos_table
+from qwenvl.processing.encode import visual_slots_of
+from qwenvl.processing.image import image_to_patches
+from qwenvl.processing.positions import positions_1d
+from qwenvl.types import IGNORE_INDEX, Encoded
 from qwenvl.weights.io import build_meta, read_config
 from qwenvl.weights.maps import name_table
 
@@ -76,3 +80,22 @@ def test_logits_of_text_are_the_published_ones(model: qwenvl.QwenVL, golden: dic
 def test_logits_beyond_the_trained_length_are_the_published_ones(model: qwenvl.QwenVL, golden: dict[str, np.ndarray]) -> None:
     assert len(golden["long_ids"]) > model.config.decoder.trained_length
     assert difference(model.logits(golden["long_ids"])[::16], golden["long_logits"]) < TOLERANCE
+
+
+def test_greedy_tokens_are_the_published_ones(model: qwenvl.QwenVL, golden: dict[str, np.ndarray]) -> None:
+    """Decoding with a cache keeps the alpha of the prompt. The tokens are those of modeling_qwen.py (repository
+    wangjl1993/extract_human_attri @ fc9525f, transformers 4.32) decoding this prompt first thing in a process: the published
+    module keeps the alpha of whatever prompt it saw last, so a prompt run in between would change them."""
+    ids = golden["input_ids"].astype(np.int64)
+    ready = [image_to_patches(picture, model.config, model.spec) for picture in pictures(golden)]
+    side = model.config.vision.image_size // model.config.vision.patch_size
+    prompt = Encoded(
+        input_ids=ids,
+        labels=np.full_like(ids, IGNORE_INDEX),
+        position_ids=positions_1d(len(ids)),
+        patches=np.concatenate(ready),
+        grids=np.array([[1, side, side]] * 2),
+        visual_slots=visual_slots_of(ids, model.config),
+    )
+    reply = model.generate([prompt], max_new_tokens=16)[0]
+    assert list(reply.tokens) == [54, 281, 266, 281, 266, 281, 266, 281, 266, 12, 281, 266, 281, 266, 281, 266]

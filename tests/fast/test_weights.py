@@ -176,6 +176,18 @@ def test_dtype_is_converted_only_when_asked(folder: Path) -> None:
     assert {parameter.dtype for parameter in asked.parameters()} == {torch.bfloat16}
 
 
+def test_a_file_with_an_unpadded_header_loads(folder: Path) -> None:
+    """The format does not promise that numbers are aligned in the file."""
+    expected = {name: tensor.clone() for name, tensor in load_model(folder, device="cpu").state_dict().items()}
+    content = (folder / WEIGHTS).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + length].rstrip()
+    header += b" " * (length + 1 - len(header))
+    (folder / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
+    loaded = load_model(folder, device="cpu").state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())
+
+
 def test_published_bin_shards_load(folder: Path, tmp_path: Path) -> None:
     tensors = load_file(folder / WEIGHTS)
     names = sorted(tensors)
