@@ -21,7 +21,7 @@ PACKAGES = fonts-croscore fonts-crosextra-caladea fonts-crosextra-carlito fonts-
 demo: $(VENV)/.core
 	$(VENV)/bin/qwenvl ask qwenvl/assets/samples/$(DEMO_PICTURE) "$(DEMO_QUESTION)" --boxes demo-answer.png
 
-DEMO_PICTURE ?= scene-1.png
+DEMO_PICTURE ?= scene-4.png
 DEMO_QUESTION ?= Where is the dog?
 
 test: system lint fast oracle slow

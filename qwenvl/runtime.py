@@ -48,10 +48,10 @@ def resolve_device(device: str | torch.device | None = None) -> torch.device:
     return resolved
 
 
-def resolve_dtype(dtype: str | torch.dtype | None = None, device: str | torch.device | None = None) -> torch.dtype:
-    """The dtype of the weights: the given one, else bfloat16 where a GPU computes in it, else float32.
+def resolve_dtype(dtype: str | torch.dtype | None = None, device: str | torch.device | None = None) -> torch.dtype | None:
+    """The dtype of the weights: the given one, else bfloat16 where a GPU computes in it, else None: what the file holds.
 
-    The CPU's default is float32: a small model gains nothing from bfloat16, and answers are then the same on every machine.
+    Keeping the file's dtype on the CPU leaves its tensors memory-mapped: a published checkpoint loads without being copied.
     """
     import torch
 
@@ -63,7 +63,7 @@ def resolve_dtype(dtype: str | torch.dtype | None = None, device: str | torch.de
         return getattr(torch, DTYPES[dtype])
     if resolve_device(device).type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.bfloat16
-    return torch.float32
+    return None
 
 
 def set_threads(count: int | None = None) -> int:
@@ -126,7 +126,7 @@ def environment() -> dict[str, Any]:
         "memory_gib": _memory_gib(),
         "cuda": _cuda_devices(),
         "default_device": str(resolve_device()),
-        "default_dtype": str(resolve_dtype()).removeprefix("torch."),
+        "default_dtype": str(resolve_dtype() or "that of the file").removeprefix("torch."),
         "offline": offline(),
     }
 

@@ -39,7 +39,7 @@ class Ask:
     device: str | None = None
     """cpu or cuda; a GPU is used where there is one."""
     dtype: str | None = None
-    """float32 or bfloat16; by default bfloat16 on a GPU and float32 on the CPU."""
+    """float32 or bfloat16; by default bfloat16 on a GPU, and on the CPU what the file holds."""
     decoding: Annotated[Decoding, tyro.conf.arg(name="")] = field(default_factory=Decoding)
 
 

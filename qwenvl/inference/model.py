@@ -47,7 +47,8 @@ STYLES: dict[str, Style] = {"chatml": "chat", "raw": "raw"}
 def load(name_or_path: str | Path, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> QwenVL:
     """Load a built-in model by name, a folder, or a repository of the hub by its id.
 
-    device: the first GPU if there is one, else the CPU. dtype: bfloat16 on a GPU, float32 on the CPU.
+    device: the first GPU if there is one, else the CPU. dtype: bfloat16 on a GPU; on the CPU what the
+    file holds (int8 becomes float32).
     Raises a QwenVLError that names the file and what to do.
     """
     folder = resolve(name_or_path)

@@ -25,7 +25,7 @@ from qwenvl.types import IGNORE_INDEX, Batch, Message, Region, RegionPart, Sampl
 def _missing_sources() -> str:
     try:
         fonts.require()
-    except fonts.SourceError as error:
+    except fonts.FontError as error:
         return str(error)
     return ""
 

@@ -43,7 +43,7 @@ def test_an_absent_device_is_one_clear_line(name: str) -> None:
 
 def test_defaults_of_the_cpu() -> None:
     assert resolve_device("cpu") == torch.device("cpu")
-    assert resolve_dtype(None, "cpu") is torch.float32
+    assert resolve_dtype(None, "cpu") is None
     assert resolve_dtype("bf16") is resolve_dtype(torch.bfloat16) is torch.bfloat16
     with pytest.raises(DeviceError, match="int3"):
         resolve_dtype("int3")
