@@ -108,7 +108,7 @@ class SceneRows:
                 found.append((scene, self._weighted(encoded)))
                 left -= len(encoded)
         if not found:
-            raise ConfigError(f"data.tasks: {SCENES_PER_ROW} scenes allow none of {', '.join(tasks)}; change data.scenes or the tasks")
+            raise ConfigError(f"data.tasks: {SCENES_PER_ROW} scenes allow none of {', '.join(tasks)}; change one of them")
         taken = isolate([encoded for _, encoded in found], self.recipe.row_tokens)
         documents = [interleave(taken, self.recipe.row_tokens)] if joins else taken
         return self._finish(documents, [scene for scene, _ in found[: len(taken)]])

@@ -15,12 +15,13 @@ from qwenvl.models.attention import CachedLayout, Rows
 
 
 class KVCache:
-    """Room for `capacity` tokens of each of `count` sequences. keys and values: per layer (N, capacity, K, d)."""
+    """Room for `capacity` tokens of each of `count` sequences. keys and values: per layer (N, K, capacity, d), a head's tokens
+    side by side, as attention reads them."""
 
     def __init__(
         self, config: DecoderConfig, count: int, capacity: int, *, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> None:
-        shape = (count, capacity, config.num_key_value_heads, config.head_dim)
+        shape = (count, config.num_key_value_heads, capacity, config.head_dim)
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
         self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
         self.capacity = capacity
@@ -38,18 +39,17 @@ class KVCache:
         offset = torch.arange(rows.length, device=device)
         position = starts[:, None] + offset
         valid = offset < counts[:, None]
-        sequence = torch.arange(len(new), device=device)[:, None]
-        slots = (sequence * self.capacity + position)[valid]
+        sequences = torch.arange(len(new), device=device).repeat_interleave(counts)
         keys = max(self.lengths)
         blocked = torch.arange(keys, device=device) > position[:, :, None]
-        return CachedLayout(rows, slots, blocked[:, None] if bool(blocked.any()) else None, keys)
+        return CachedLayout(rows, sequences, position[valid], blocked[:, None] if bool(blocked.any()) else None, keys)
 
     def append(self, layer: int, keys: Tensor, values: Tensor, layout: CachedLayout) -> tuple[Tensor, Tensor]:
-        """Store keys and values (T, K, d) of the tokens just made room for; return (N, S, K, d) of all."""
+        """Store keys and values (T, K, d) of the tokens just made room for; return (N, K, S, d) of all."""
         whole = []
         for held, new in ((self.keys[layer], keys), (self.values[layer], values)):
-            held.flatten(0, 1).index_copy_(0, layout.slots, new.to(held.dtype))
-            whole.append(held[:, : layout.keys])
+            held[layout.sequences, :, layout.slots] = new.to(held.dtype)
+            whole.append(held[:, :, : layout.keys])
         return whole[0], whole[1]
 
     def keep(self, sequences: Sequence[int]) -> None:

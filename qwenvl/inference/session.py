@@ -91,18 +91,18 @@ class Session:
         pieces = split_prompt(self.prompts[0], chunk)
         return [self._feed([piece]) for piece in pieces][-1]
 
+    @torch.inference_mode()
     def step(self, tokens: Sequence[int]) -> Tensor:
         """Logits (N, vocab) after one more token of each sequence."""
         layout = self.cache.extend([1] * len(tokens))
         device = layout.slots.device
         positions = torch.tensor(self.next_positions, device=device).expand(3, -1)
         self.next_positions = [position + 1 for position in self.next_positions]
-        with torch.no_grad():
-            hidden = self.model(
-                torch.tensor(list(tokens), device=device), positions, layout,
-                cache=self.cache, ntk_alpha=alpha_table(self.alphas, [1] * len(tokens), device), logn=True,
-            )  # fmt: skip
-            return self.model.logits(hidden).float()
+        hidden = self.model(
+            torch.tensor(list(tokens), device=device), positions, layout,
+            cache=self.cache, ntk_alpha=alpha_table(self.alphas, [1] * len(tokens), device), logn=True,
+        )  # fmt: skip
+        return self.model.logits(hidden).float()
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these sequences only."""
@@ -112,6 +112,7 @@ class Session:
         self.alphas = [self.alphas[row] for row in rows]
         self.next_positions = [self.next_positions[row] for row in rows]
 
+    @torch.inference_mode()
     def _feed(self, pieces: Sequence[Encoded]) -> Tensor:
         """Run a piece of every prompt through the model; logits (N, vocab) of the last token of each."""
         lengths = [len(piece) for piece in pieces]
@@ -119,8 +120,7 @@ class Session:
         self.next_positions = [next_position(piece.position_ids) for piece in pieces]
         hidden = run_model(self.model, pieces, self.alphas, layout, self.cache)
         last = torch.tensor(lengths, device=hidden.device).cumsum(0) - 1
-        with torch.no_grad():
-            return self.model.logits(hidden[last]).float()
+        return self.model.logits(hidden[last]).float()
 
 
 def run_model(

@@ -20,7 +20,7 @@ class LayerCache(Protocol):
     """What attention needs of a cache: store this step's keys and values, give back all of the rows'."""
 
     def append(self, layer: int, keys: Tensor, values: Tensor, layout: CachedLayout) -> tuple[Tensor, Tensor]:
-        """Keys and values (T, K, d) of the new tokens -> those of whole rows, (N, S, K, d)."""
+        """Keys and values (T, K, d) of the new tokens -> those of whole rows, (N, K, S, d)."""
         ...
 
 
@@ -101,11 +101,12 @@ class PackedLayout:
 class CachedLayout:
     """New tokens of N rows, each row continuing what a cache holds of it.
 
-    slots (T,) says where in the flattened cache (N * capacity) each new token is kept; blocked (N, 1, L, S) hides the
-    cache's unused slots and what lies ahead; `keys` is S.
+    sequences (T,) and slots (T,) say where in the cache each new token is kept; blocked (N, 1, L, S) hides the cache's unused slots
+    and what lies ahead; `keys` is S.
     """
 
     rows: Rows
+    sequences: Tensor
     slots: Tensor
     blocked: Tensor | None
     keys: int
@@ -125,27 +126,28 @@ def attention(
         keys, values = cache.append(layer, k, v, layout)
         causal = False
     else:
-        keys, values = rows.split(k), rows.split(v)
+        keys, values = rows.split(k).transpose(1, 2), rows.split(v).transpose(1, 2)
         causal = layout.causal and layout.blocked is None
-    return rows.join(batched_attention(rows.split(q), keys, values, layout.blocked, causal))
+    out = batched_attention(rows.split(q).transpose(1, 2), keys, values, layout.blocked, causal)
+    return rows.join(out.transpose(1, 2))
+
+
+PLAIN_KEYS = 512
+"""Longest row for which three plain products beat the fused kernel's backward pass on the CPU (`python -m benchmarks --only attention`)."""
 
 
 def batched_attention(q: Tensor, k: Tensor, v: Tensor, blocked: Tensor | None = None, causal: bool = False) -> Tensor:
-    """q (N, L, H, d), k and v (N, S, K, d), blocked broadcastable to (N, H, L, S) -> (N, L, H, d)."""
-    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-    # The backward of torch's fused kernel on CPU takes longer than the three plain products it replaces
-    # (`python -m benchmarks` measures both).
+    """q (N, H, L, d), k and v (N, K, S, d), blocked broadcastable to (N, H, L, S) -> (N, H, L, d)."""
     trains = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    if q.device.type == "cpu" and trains:
-        out = _plain(q, k, v, blocked, causal)
-    else:
-        mask = None if blocked is None else ~blocked
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1])
-    return out.transpose(1, 2)
+    # On the CPU the fused kernel computes bfloat16 in float32; plain products use the bfloat16 units.
+    if trains and q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[2] <= PLAIN_KEYS:
+        return _plain(q, k, v, blocked, causal)
+    mask = None if blocked is None else ~blocked
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1])
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, blocked: Tensor | None, causal: bool) -> Tensor:
-    """Product, softmax, product over (N, H, L, d)."""
+    """Product, softmax, product."""
     if (groups := q.shape[1] // k.shape[1]) > 1:
         k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)

@@ -49,9 +49,9 @@ def _decoder(decoder: Decoder, generator: torch.Generator) -> None:
     _linears(decoder, generator)
     _normal(decoder.embed_tokens.weight, generator)
     residual = STD / (2 * decoder.config.num_hidden_layers) ** 0.5
-    for layer in decoder.layers:
-        _normal(layer.self_attn.o_proj.weight, generator, residual)
-        _normal(layer.mlp.down_proj.weight, generator, residual)
+    for name, weight in decoder.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            _normal(weight, generator, residual)
 
 
 def _connector(connector: Resampler, generator: torch.Generator) -> None:

@@ -60,5 +60,6 @@ class CrossAttention(nn.Module):
         projections = zip((queries, keys, values), self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True)
         q, k, v = (F.linear(x, weight, bias).unflatten(-1, (self.heads, -1)) for x, weight, bias in projections)
         blocked = None if pictures.valid is None else ~pictures.valid[:, None, None, :]
-        out = batched_attention(q.expand(pictures.count, -1, -1, -1), pictures.split(k), pictures.split(v), blocked)
-        return self.out_proj(out.flatten(2).flatten(0, 1))
+        queries = q.transpose(0, 1).expand(pictures.count, -1, -1, -1)
+        out = batched_attention(queries, pictures.split(k).transpose(1, 2), pictures.split(v).transpose(1, 2), blocked)
+        return self.out_proj(out.transpose(1, 2).flatten(2).flatten(0, 1))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Rotary(NamedTuple):
-    """cos, sin (T, d) float32; query_scale (T,) float32 or None."""
+    """cos, sin (T, d / 2) float32, the same for both halves of a head; query_scale (T,) float32 or None."""
 
     cos: Tensor
     sin: Tensor
@@ -31,7 +31,6 @@ def rotary(
     exponent = torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim
     base = theta if ntk_alpha is None else theta * ntk_alpha[:, None].float() ** (head_dim / (head_dim - 2))
     angles = positions[:, None].float() * (1.0 / base**exponent)
-    angles = torch.cat([angles, angles], dim=-1)
     scale = None
     if logn_length is not None and len(positions) and int(positions.max()) >= logn_length:
         scale = ((positions + 1).float().log() / math.log(logn_length)).clamp(min=1.0)
@@ -39,10 +38,10 @@ def rotary(
 
 
 def apply_rotary(x: Tensor, table: Rotary) -> Tensor:
-    """Rotate x (T, H, d) by halves, in float32, and cast back."""
-    first, second = x.float().chunk(2, dim=-1)
-    rotated = torch.cat([-second, first], dim=-1)
-    return (x.float() * table.cos[:, None] + rotated * table.sin[:, None]).to(x.dtype)
+    """Rotate x (T, H, d) by halves, in the tables' float32, and cast back."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = table.cos[:, None], table.sin[:, None]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
 
 
 def ntk_alpha(length: int, trained_length: int) -> float:

@@ -17,8 +17,8 @@ from qwenvl.data.synth import fonts
 from qwenvl.data.synth.spec import SceneSpec
 from qwenvl.families import find_preset, get_family
 from qwenvl.processing.encode import Processor
-from qwenvl.train.build import TOKENIZER
 from qwenvl.processing.tokenizer import Tokenizer
+from qwenvl.train.build import TOKENIZER
 from qwenvl.types import IGNORE_INDEX, Batch, Message, Region, RegionPart, Sample
 
 

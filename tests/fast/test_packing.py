@@ -56,7 +56,8 @@ def test_shared_prefix_equals_separate(pictures: tuple[int, ...]) -> None:
 
 def test_shared_prefix_supervises_what_the_samples_do() -> None:
     samples = [encoded(question, answer, 1) for question, answer in QUESTIONS]
-    row = share_prefix([sample.with_(loss_weights=np.full(len(sample), place + 1, np.float32)) for place, sample in enumerate(samples)])
+    weights = [np.full(len(sample), place + 1, np.float32) for place, sample in enumerate(samples)]
+    row = share_prefix([sample.with_(loss_weights=weight) for sample, weight in zip(samples, weights, strict=True)])
     batch, alone = collate([row]), collate(samples)
     assert batch.labels[batch.labels != IGNORE_INDEX].tolist() == alone.labels[alone.labels != IGNORE_INDEX].tolist()
     counts = [(collate([sample]).labels != IGNORE_INDEX).sum().item() for sample in samples]
