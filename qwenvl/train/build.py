@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from qwenvl.data.loader import RowStream
 from qwenvl.data.scene_rows import SceneRows
 from qwenvl.data.synth.dense import NUM_DENSE_CLASSES
+from qwenvl.data.synth.fonts import versions
 from qwenvl.data.synth.spec import spec_hash
 from qwenvl.families.spec import Markup
 from qwenvl.models.initialise import initialise
@@ -23,6 +26,8 @@ from qwenvl.train.trainer import Trainer
 
 TOKENIZER = Path(__file__).parents[1] / "assets" / "models" / "qwen-vl-nano"
 """Folder of the vocabulary that ships with the package."""
+
+CHAT_FORMATS = {"raw": "raw", "chat": "chatml"}
 
 
 def build_trainer(recipe: Recipe, world: World) -> tuple[Trainer, Processor]:
@@ -51,14 +56,39 @@ def fingerprint(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, str]:
 
 
 def export(trainer: Trainer, processor: Processor) -> Path:
-    """Save the finished model as a folder that `qwenvl.load` opens, beside the run's checkpoints."""
+    """Save the finished model as a folder that `qwenvl.load` opens, beside the run's checkpoints.
+
+    With it go how it is to be asked (generation_config.json, in the published file's words) and what it was made of (card.json).
+    """
     from qwenvl.weights.io import save_model
 
-    folder = trainer.run / "model"
+    folder, recipe = trainer.run / "model", trainer.recipe
     folder.mkdir(exist_ok=True)
     save_model(trainer.model, folder, extra_config=markup_keys(processor.markup))
     processor.tokenizer.save(folder)
+    _write_json(folder / "generation_config.json", {"chat_format": CHAT_FORMATS[recipe.data.style], "do_sample": False})
+    _write_json(folder / "card.json", card(recipe, trainer.step, trainer.fingerprint))
     return folder
+
+
+def card(recipe: Recipe, steps: int, fingerprint: Mapping[str, str]) -> dict[str, Any]:
+    """What a reader of the weights should know, and what would be needed to make them again."""
+    return {
+        "summary": recipe.summary,
+        "recipe": recipe.name,
+        "steps": steps,
+        "rows": steps * recipe.data.rows_per_step,
+        "seed": recipe.seed,
+        "starts_from": dict(recipe.init_from),
+        "deviations": list(recipe.deviations),
+        "fingerprint": dict(fingerprint),
+        "data_versions": versions(),
+        "licence": "Apache-2.0; drawn with fonts under OFL-1.1, Apache-2.0 and Bitstream Vera's licence, names from Unicode CLDR",
+    }
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def markup_keys(markup: Markup) -> dict[str, int]:

@@ -79,6 +79,8 @@ class Recipe(Strict):
     name: str
     run: str
     """Folder for checkpoints, metrics and the final model."""
+    summary: str = ""
+    """One line about the model that comes out, for its card."""
     seed: int = 0
     deviations: tuple[str, ...] = ()
     """In which ways, in words, this recipe departs from the published one."""
