@@ -22,7 +22,7 @@ demo: $(VENV)/.core
 	$(VENV)/bin/qwenvl ask qwenvl/assets/samples/$(DEMO_PICTURE) "$(DEMO_QUESTION)" --boxes demo-answer.png
 
 DEMO_PICTURE ?= scene-4.png
-DEMO_QUESTION ?= Where is the dog?
+DEMO_QUESTION ?= Where is the dog? Give its box.
 
 test: system lint fast oracle slow
 

@@ -6,11 +6,12 @@ The model configs carry the names of the published config.json. They say what is
 from __future__ import annotations
 
 import difflib
+from math import isqrt
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qwenvl.types import QwenVLError
 
@@ -23,56 +24,79 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+Count = Annotated[int, Field(gt=0)]
+
+
 class VisionConfig(Strict):
     """The vision tower: a pre-norm ViT over flattened patches."""
 
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    patch_size: int = 14
-    in_channels: int = 3
-    image_size: int
+    hidden_size: Count
+    intermediate_size: Count
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    patch_size: Count = 14
+    in_channels: Count = 3
+    image_size: Count
     """Side of the square picture in pixels."""
-    position_grid: int = 16
+    position_grid: Count = 16
     """Side of the learned position table, interpolated to the picture's grid at every forward."""
     layer_norm_eps: float = 1e-6
     qkv_layout: Literal["per_head", "stacked"] = "per_head"
     """Order of the fused projection's rows: [head][q|k|v] as Megatron and the published file, or [q|k|v][head]."""
 
+    @model_validator(mode="after")
+    def fits(self) -> VisionConfig:
+        _divides("num_attention_heads", self.num_attention_heads, "hidden_size", self.hidden_size)
+        _divides("patch_size", self.patch_size, "image_size", self.image_size)
+        return self
+
 
 class ResamplerConfig(Strict):
     """The position-aware cross-attention adapter: learned queries read the tower's patches."""
 
-    num_queries: int = 256
-    hidden_size: int
-    num_attention_heads: int
+    num_queries: Count = 256
+    hidden_size: Count
+    num_attention_heads: Count
     layer_norm_eps: float = 1e-6
     position_base: float = 10000.0
     """Base of the sin-cos frequencies. A small grid needs a small base, or neighbours look alike."""
     initialisation: Literal["published", "aligned"] = "published"
     """`aligned` starts every query attending to its own place: what a model without a pretrained tower needs."""
 
+    @model_validator(mode="after")
+    def fits(self) -> ResamplerConfig:
+        if isqrt(self.num_queries) ** 2 != self.num_queries:
+            raise ValueError(f"num_queries is {self.num_queries}; queries stand on a square grid: give 64, 144, 256, ...")
+        _divides("num_attention_heads", self.num_attention_heads, "hidden_size", self.hidden_size)
+        _divides("4 (sine and cosine of row and column)", 4, "hidden_size", self.hidden_size)
+        return self
+
 
 class DecoderConfig(Strict):
     """The language model: pre-norm RMSNorm, rotate-half RoPE, q/k/v bias, SwiGLU."""
 
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
+    vocab_size: Count
+    hidden_size: Count
+    intermediate_size: Count
     """Width of each of gate and up (half of what Qwen-7B's config.json calls intermediate_size)."""
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    num_key_value_heads: Count
+    head_dim: Count
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10000.0
-    trained_length: int = 2048
+    trained_length: Count = 2048
     """Positions seen in training (`seq_length`): beyond it dynamic NTK and logn act."""
-    max_position_embeddings: int = 8192
+    max_position_embeddings: Count = 8192
     use_dynamic_ntk: bool = True
     use_logn_attn: bool = True
     tie_word_embeddings: bool = False
+
+    @model_validator(mode="after")
+    def fits(self) -> DecoderConfig:
+        _divides("num_key_value_heads", self.num_key_value_heads, "num_attention_heads", self.num_attention_heads)
+        _divides("2 (the halves that rotate)", 2, "head_dim", self.head_dim)
+        return self
 
 
 class ModelConfig(Strict):
@@ -86,6 +110,23 @@ class ModelConfig(Strict):
     image_end_id: int
     image_pad_id: int
 
+    @model_validator(mode="after")
+    def fits(self) -> ModelConfig:
+        if self.connector.hidden_size != self.decoder.hidden_size:
+            given, taken = self.connector.hidden_size, self.decoder.hidden_size
+            raise ValueError(f"the connector's visual tokens have {given} numbers, the decoder's tokens {taken}")
+        for name in ("image_start_id", "image_end_id", "image_pad_id"):
+            if not 0 <= getattr(self, name) < self.decoder.vocab_size:
+                raise ValueError(f"{name} is {getattr(self, name)}, outside the vocabulary of {self.decoder.vocab_size}")
+        return self
+
+
+def _divides(name: str, divisor: int, multiple: str, value: int) -> None:
+    """Raise ValueError, which pydantic collects, unless `divisor` divides `value`."""
+    if value % divisor:
+        what = f"{name}, {divisor}," if name.isidentifier() else name
+        raise ValueError(f"{multiple} is {value}, which {what} does not divide")
+
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -96,7 +137,7 @@ def load_yaml(path: str | Path, model: type[Config], overrides: list[str] | tupl
         data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected a mapping of keys at the top level")
@@ -117,7 +158,12 @@ def validate(data: Any, model: type[Config], where: str) -> Config:
             known = _known_keys(model, first["loc"][:-1])
             close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
             message = "unknown key" + (f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}")
-        raise ConfigError(f"{where}: {key}: {message}") from None
+        raise ConfigError(f"{where}: {in_words(key, message)}") from None
+
+
+def in_words(key: str, message: str) -> str:
+    """One of pydantic's messages. A check of a whole value, not of one key, has no key, and pydantic's prefix."""
+    return ": ".join(filter(None, (key, message.removeprefix("Value error, "))))
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:
@@ -131,8 +177,11 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         here = here.setdefault(parent, {}) if isinstance(here, dict) else None
         if not isinstance(here, dict):
             raise ConfigError(f"override {override!r}: {parent!r} is not a section")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"override {override!r}: {value!r} is not valid YAML") from None
     # YAML 1.1 reads 1e-3 as text; a number written that way is meant as one.
-    parsed = yaml.safe_load(value)
     if isinstance(parsed, str):
         try:
             parsed = float(parsed)

@@ -45,6 +45,10 @@ def resolve_device(device: str | torch.device | None = None) -> torch.device:
         if (resolved.index or 0) >= count:
             raise DeviceError(f"device {device!r} is not there: torch {torch.__version__} sees {count} CUDA devices; use cpu")
         return torch.device("cuda", resolved.index or 0)
+    try:
+        torch.empty(1, device=resolved).item()
+    except (RuntimeError, NotImplementedError, AssertionError):  # each backend has its own way to be absent
+        raise DeviceError(f"device {device!r} is not there, or computes nothing; use cpu") from None
     return resolved
 
 
@@ -55,11 +59,11 @@ def resolve_dtype(dtype: str | torch.dtype | None = None, device: str | torch.de
     """
     import torch
 
-    if isinstance(dtype, torch.dtype):
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
         return dtype
     if dtype is not None:
         if dtype not in DTYPES:
-            raise DeviceError(f"dtype {dtype!r} is not supported; give one of {', '.join(sorted(set(DTYPES.values())))}")
+            raise DeviceError(f"dtype {str(dtype)!r} is not supported; give one of {', '.join(sorted(set(DTYPES.values())))}")
         return getattr(torch, DTYPES[dtype])
     if resolve_device(device).type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.bfloat16

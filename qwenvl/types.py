@@ -59,6 +59,8 @@ class Region:
             raise RegionError(f"{where}: {self.kind} {self.points} leaves [0, 1]; give it as fractions of the picture")
         if self.kind == "box" and not (self.points[0][0] < self.points[1][0] and self.points[0][1] < self.points[1][1]):
             raise RegionError(f"{where}: box {self.points} is empty or swapped; order it left, top, right, bottom")
+        if self.kind == "quad" and any(len(set(values)) == 1 for values in zip(*self.points, strict=True)):
+            raise RegionError(f"{where}: quad {self.points} has no area; give its four corners, clockwise from the top left")
         return self
 
     def pixels(self, width: int, height: int) -> tuple[Point, ...]:
@@ -124,6 +126,11 @@ class Sample:
     @property
     def images(self) -> list[ImagePart]:
         return [part for message in self.messages for part in message.parts if isinstance(part, ImagePart)]
+
+
+def name_of(sample_id: str) -> str:
+    """What an error calls a sample: by its id, or, where there is none, as what a user has asked."""
+    return f"sample {sample_id!r}" if sample_id else "the prompt"
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import tyro
 
+from qwenvl.cli.options import Number, UsageError, Whole
 from qwenvl.types import QwenVLError
 
 if TYPE_CHECKING:
@@ -19,27 +20,28 @@ if TYPE_CHECKING:
     from qwenvl.families.spec import Markup
     from qwenvl.inference.model import Reply
     from qwenvl.inference.reply import PixelRegion
+    from qwenvl.types import Style
 
 DEFAULT_MODEL = "qwen-vl-nano-chat"
-ENLARGE_TO = 480
-"""Pictures smaller than this are enlarged before boxes are drawn, or the labels would cover them."""
+ENLARGE_TO = 640
+"""Pictures much smaller than this are enlarged before boxes are drawn, or the labels would cover them."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    max_new_tokens: int | None = None
+    max_new_tokens: Whole = None
     """Longest answer in tokens; the model's own limit if not given."""
-    temperature: float | None = None
+    temperature: Number = None
     """Sample with this temperature. Without temperature, top-p and top-k the answer is greedy, the same every time."""
-    top_p: float | None = None
+    top_p: Number = None
     """Sample from the most likely tokens that hold this share of the probability."""
-    top_k: int | None = None
+    top_k: Whole = None
     """Sample from this many most likely tokens."""
     repetition_penalty: float = 1.0
     """More than 1 makes tokens that came before less likely."""
     stop: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """End the answer before this string; may be given several times."""
-    seed: int | None = None
+    seed: Whole = None
     """Draw the same sample again."""
 
     def options(self) -> dict[str, Any]:
@@ -69,8 +71,9 @@ def show(chunks: Iterable[str | Reply], markup: Markup, raw: bool, out: TextIO) 
         for chunk in chunks:
             if not isinstance(chunk, str):
                 write("" if raw else people.finish())
-                out.write("\n")
-                out.flush()
+                if shown:
+                    out.write("\n")
+                    out.flush()
                 return chunk
             write(chunk if raw else people.push(chunk))
     except KeyboardInterrupt:
@@ -86,27 +89,37 @@ def describe(region: PixelRegion, pictures: int) -> str:
     return f"{region.label or 'here'}: {region.kind} {points}{where}"
 
 
-def show_regions(reply: Reply, out: TextIO) -> None:
+def show_regions(reply: Reply, out: TextIO, style: Style = "chat") -> None:
+    """The places of an answer, one a line; on stderr what explains an answer that is empty or cut."""
     for region in reply.pixels:
         print("  " + describe(region, len(reply.image_sizes)), file=out)
+    if not reply.readable.strip() and not reply.pixels:
+        print(f"({_why_nothing(reply, style)})", file=sys.stderr)
     if reply.finish_reason == "length":
         print(f"(cut after {reply.usage.completion_tokens} tokens; --max-new-tokens allows more)", file=sys.stderr)
+
+
+def _why_nothing(reply: Reply, style: Style) -> str:
+    if reply.text:
+        return "the model wrote only markup that names no place; --raw shows it"
+    hint = '; a base model continues a text: write " QUESTION Answer:"' if style == "raw" else ""
+    return f"the model gave no answer{hint}"
 
 
 def check_output(path: Path, inputs: Sequence[str] = ()) -> None:
     """Raise QwenVLError, before a model is loaded, if a picture cannot be saved there or one of the inputs would be lost."""
     from PIL import Image
 
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give the name of a file")
     formats = Image.registered_extensions()
     if formats.get(path.suffix.lower()) not in Image.SAVE:
-        raise QwenVLError(f"{path}: {path.suffix or 'no suffix'} is not a picture format that can be written; use .png or .jpg")
-    if path.is_dir():
-        raise QwenVLError(f"{path} is a folder; give the name of a file")
+        raise UsageError(f"{path}: {path.suffix or 'no suffix'} is not a picture format that can be written; use .png or .jpg")
     existing = next(parent for parent in path.absolute().parents if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise QwenVLError(f"{path} cannot be written: {existing} is not a folder that may be written to")
     if any(Path(name).exists() and path.exists() and path.samefile(name) for name in inputs):
-        raise QwenVLError(f"{path} is the picture asked about; give another name, or it would be lost")
+        raise UsageError(f"{path} is the picture asked about; give another name, or it would be lost")
 
 
 def save_boxes(reply: Reply, pictures: Sequence[Image], path: Path) -> Path | None:

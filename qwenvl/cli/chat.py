@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from qwenvl.cli.answer import DEFAULT_MODEL, Decoding, check_output, save_boxes, show, show_regions
+from qwenvl.cli.options import Device, DType, Flag, Model, parse
 from qwenvl.types import QwenVLError
 
 if TYPE_CHECKING:
@@ -27,36 +29,42 @@ HELP = """\
 /quit         leave (Ctrl-D too); Ctrl-C stops an answer"""
 
 
+SUMMARY = "Talk with a model about pictures, at a terminal or from lines of a pipe. In it:\n" + HELP
+EXAMPLES = """
+qwenvl chat photo.png
+printf 'What is this?\\nWhere is it?\\n/boxes answer.png\\n' | qwenvl chat photo.png
+"""
+
+
 @dataclass(frozen=True)
 class Chat:
-    """Talk with a model about pictures. Type /help for the commands."""
-
-    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGE…]")] = ()
+    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGE…]", help_behavior_hint="")] = ()
     """Pictures that come with the first question."""
-    model: str = DEFAULT_MODEL
+    model: Model = DEFAULT_MODEL
     """A built-in model, a folder, or a repository of the hub."""
-    raw: bool = False
+    raw: Flag = False
     """Show the model's markup of places as it wrote it."""
-    device: str | None = None
-    """cpu or cuda; a GPU is used where there is one."""
-    dtype: str | None = None
-    """float32 or bfloat16; by default bfloat16 on a GPU, and on the CPU what the file holds."""
+    device: Device = None
+    """A GPU is used where there is one."""
+    dtype: DType = None
+    """By default bfloat16 on a GPU, and on the CPU what the file holds."""
     decoding: Annotated[Decoding, tyro.conf.arg(name="")] = field(default_factory=Decoding)
 
 
 def main(arguments: list[str]) -> int:
-    given = tyro.cli(Chat, args=arguments, prog="qwenvl chat", config=(tyro.conf.FlagCreatePairsOff,))
+    given: Chat = parse(Chat, arguments, "qwenvl chat", SUMMARY, EXAMPLES)
+    from qwenvl.inference.sampling import GenerationOptions
     from qwenvl.processing.image import open_image
 
+    options = GenerationOptions.of(**given.decoding.options())
     pictures = [open_image(image) for image in given.images]
 
     from qwenvl.inference.model import load
-    from qwenvl.inference.sampling import GenerationOptions
 
     model = load(given.model, device=given.device, dtype=given.dtype)
     model.need_processor()
-    conversation = Conversation(model, GenerationOptions.of(**given.decoding.options()), given.raw, waiting=pictures)
-    interactive = sys.stdin.isatty()
+    conversation = Conversation(model, options, given.raw, waiting=pictures)
+    interactive = sys.stdin is not None and sys.stdin.isatty()
     if interactive:
         print(f"{given.model}: {_counted(len(pictures))} waiting for the first question; /help lists the commands")
     failed = False
@@ -130,19 +138,19 @@ class Conversation:
             print("(stopped)", file=sys.stderr)
         except ContextError as error:
             raise QwenVLError(f"{error}; /reset begins a new conversation") from None
-        if not answer:
-            if reply is None:
-                return  # nothing was said: the question was not asked
-            print("(the model gave no answer)", file=sys.stderr)
+        if reply is None and not answer:
+            return  # nothing was said: the question was not asked
         self.messages = [*asked, {"role": "assistant", "content": answer}]
         self.pictures, self.waiting, self.last = self.pictures + self.waiting, [], reply
         if reply is not None:
-            show_regions(reply, sys.stdout)
+            show_regions(reply, sys.stdout, self.model.style)
 
     def draw(self, out: str) -> None:
         path = Path(out) if out else _free_name()
         check_output(path)
-        if self.last is None or not self.last.regions:
+        if self.last is None:
+            raise QwenVLError("there is no answer yet whose boxes could be drawn; ask where something is")
+        if not self.last.regions:
             raise QwenVLError("the last answer has no box to draw; ask where something is")
         saved = save_boxes(self.last, self.pictures, path)
         print(f"boxes drawn: {saved}" if saved else "the conversation has no picture to draw on")
@@ -165,7 +173,9 @@ def typed_lines() -> Iterator[str]:
 
 
 def piped_lines() -> Iterator[str]:
-    yield from sys.stdin
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+    yield from sys.stdin or ()
 
 
 def _free_name() -> Path:

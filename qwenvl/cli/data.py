@@ -1,20 +1,33 @@
-"""`qwenvl data scene|pictures|vocabulary`: look at synthetic scenes, save them as files, train the small vocabulary."""
+"""`qwenvl data scene|tokens|pictures|vocabulary`: look at scenes and at what is taught, save scenes, train the small vocabulary."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+from qwenvl.cli.options import parse
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SUMMARY = "Look at synthetic scenes and at what is taught about them; save scenes as files; train the small vocabulary."
+EXAMPLES = """
+qwenvl data scene --out scenes.html --count 9
+qwenvl data tokens --task referring
+qwenvl data pictures --out pictures --count 20
+qwenvl data scene --help
+"""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Draw scenes with their boxes, and every question about them, on one HTML page."""
+    """Draw scenes with their boxes: with every question about them on one HTML page, or pictures alone on one PNG."""
 
     out: Path
-    """The page to write."""
+    """The page to write; a name that ends in .png gets the pictures alone."""
     index: int = 0
     """Number of the first scene."""
     count: int = 9
@@ -28,6 +41,22 @@ class Scene:
     language: Literal["en", "zh", "both"] = "both"
     style: Literal["raw", "chat", "both"] = "both"
     """The paper's pre-training formats, or chat."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Show a question about a scene as training reads it, raw and in chat: every token, the supervised ones on red."""
+
+    out: Annotated[Path | None, tyro.conf.arg(metavar="OUT.svg|OUT.html", help_behavior_hint="")] = None
+    """A picture (.svg) or a page (.html) to write beside what the terminal shows."""
+    task: str = "referring"
+    """A task of the scenes, such as caption, referring, count or ocr_quad."""
+    index: int = 0
+    """Number of the scene."""
+    seed: int = 0
+    language: Literal["en", "zh"] = "en"
+    model: str = "qwen-vl-nano"
+    """A built-in model, a folder or a hub id: its tokenizer and markup are used."""
 
 
 @dataclass(frozen=True)
@@ -62,20 +91,23 @@ class Vocabulary:
 
 Command = (
     Annotated[Scene, tyro.conf.subcommand("scene")]
+    | Annotated[Tokens, tyro.conf.subcommand("tokens")]
     | Annotated[Pictures, tyro.conf.subcommand("pictures")]
     | Annotated[Vocabulary, tyro.conf.subcommand("vocabulary")]
 )
 
 
 def main(arguments: list[str]) -> int:
-    command: Scene | Pictures | Vocabulary = tyro.cli(Command, args=arguments, prog="qwenvl data", description=__doc__)
+    command: Scene | Tokens | Pictures | Vocabulary = parse(Command, arguments, "qwenvl data", SUMMARY, EXAMPLES)
     if isinstance(command, Scene):
         return draw_scenes(command)
+    if isinstance(command, Tokens):
+        return show_tokens(command)
     return save_pictures(command) if isinstance(command, Pictures) else train_vocabulary(command)
 
 
 def draw_scenes(options: Scene) -> int:
-    from qwenvl.data.inspect import scene_page
+    from qwenvl.data.inspect import contact_sheet, scene_page
     from qwenvl.data.synth.scene import SceneSpec, generate_scene
     from qwenvl.data.tasks import LANGUAGES
     from qwenvl.runtime import atomic_write
@@ -83,15 +115,74 @@ def draw_scenes(options: Scene) -> int:
 
     if options.count < 1:
         raise QwenVLError(f"--count {options.count}: ask for at least one scene")
+    if options.out.is_dir():
+        raise QwenVLError(f"--out {options.out}: is a folder; give the name of a file")
     spec = SceneSpec(kind=options.kind, split=options.split)
     scenes = [generate_scene(spec, options.seed, options.index + number) for number in range(options.count)]
     languages = LANGUAGES if options.language == "both" else (options.language,)
     styles: tuple[Style, ...] = ("raw", "chat") if options.style == "both" else (options.style,)
-    page = scene_page(scenes, languages, styles, options.seed)
     with atomic_write(options.out) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        if options.out.suffix.lower() == ".png":
+            # 128 colours: half the bytes, and no difference that the eye would find.
+            contact_sheet(scenes).quantize(128).save(temporary, format="png", optimize=True)
+        else:
+            temporary.write_text(scene_page(scenes, languages, styles, options.seed), encoding="utf-8")
     print(f"{options.out}: {options.count} scenes")
     return 0
+
+
+def show_tokens(options: Tokens) -> int:
+    import numpy as np
+    from rich.console import Console
+
+    from qwenvl.data.inspect import tokens_view
+    from qwenvl.data.synth.scene import SceneSpec, generate_scene
+    from qwenvl.data.tasks import questions
+    from qwenvl.processing.encode import Processor
+    from qwenvl.processing.tokenizer import Tokenizer
+    from qwenvl.types import Style
+    from qwenvl.weights.hub import resolve
+    from qwenvl.weights.io import read_config
+
+    folder = resolve(options.model)
+    raw, config, spec = read_config(folder)
+    processor = Processor(config, spec, Tokenizer.from_folder(folder), spec.read_markup(raw))
+    scene = generate_scene(SceneSpec(), options.seed, options.index)
+    console = Console(record=options.out is not None, width=100 if options.out else None)
+    styles: tuple[Style, ...] = ("raw", "chat")
+    for style in styles:
+        asked = questions(scene, options.task, options.language, style, np.random.default_rng(options.seed))
+        if not asked:
+            console.print(f"{style}: scene {options.index} allows no question of task {options.task}; try another --index\n")
+            continue
+        encoded = processor.encode(asked[0], style)
+        supervised = int((encoded.labels >= 0).sum())
+        console.print(f"{style}: {len(encoded)} tokens, {supervised} of them supervised (red)", highlight=False)
+        console.print(tokens_view(encoded, processor.tokenizer))
+        console.print()
+    if options.out is not None:
+        save_view(console, options.out)
+    return 0
+
+
+def save_view(console: Console, out: Path) -> None:
+    """What the console has shown, as SVG or HTML. Neither fetches anything: rich's links to a web font are taken out."""
+    import re
+
+    from rich.terminal_theme import DEFAULT_TERMINAL_THEME
+
+    from qwenvl.runtime import atomic_write
+    from qwenvl.types import QwenVLError
+
+    if out.suffix.lower() == ".svg":
+        text = console.export_svg(title="what is taught", theme=DEFAULT_TERMINAL_THEME, unique_id="tokens")
+        text = re.sub(r"@font-face \{.*?\}\s*", "", text, flags=re.DOTALL)
+    elif out.suffix.lower() == ".html":
+        text = console.export_html(theme=DEFAULT_TERMINAL_THEME, inline_styles=True)
+    else:
+        raise QwenVLError(f"--out {out}: give a name that ends in .svg or .html")
+    with atomic_write(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def save_pictures(options: Pictures) -> int:
@@ -100,8 +191,11 @@ def save_pictures(options: Pictures) -> int:
     from qwenvl.config import validate
     from qwenvl.data.synth.scene import SceneSpec, generate_scene
     from qwenvl.runtime import atomic_write
+    from qwenvl.types import QwenVLError
 
     spec = validate({"canvas": [options.canvas, options.canvas], "split": options.split}, SceneSpec, "--canvas")
+    if options.count < 1:
+        raise QwenVLError(f"--count {options.count}: ask for at least one scene")
     options.out.mkdir(parents=True, exist_ok=True)
     truth = {}
     for number in range(1, options.count + 1):
@@ -109,8 +203,11 @@ def save_pictures(options: Pictures) -> int:
         name = f"scene-{number}.png"
         with atomic_write(options.out / name) as temporary:
             scene.image.save(temporary, format="png", optimize=True)
-        things = [{"kind": thing.kind, "name": thing.name, "colour": thing.colour, "box": list(thing.box)} for thing in scene.things]
-        truth[name] = {"seed": scene.seed, "index": scene.index, "split": options.split, "background": scene.background, "things": things}
+        things = [
+            {"kind": thing.kind, "name": thing.name, "colour": thing.colour, "box": list(thing.box)} for thing in scene.things
+        ]
+        place = {"seed": scene.seed, "index": scene.index, "split": options.split}
+        truth[name] = {**place, "background": scene.background, "things": things}
     with atomic_write(options.out / "truth.json") as temporary:
         temporary.write_text(json.dumps(truth, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"{options.out}: {options.count} pictures and truth.json")

@@ -10,24 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qwenvl.cli.options import Flag, parse
+
 PACKAGES = (
     "torch", "numpy", "pillow", "tokenizers", "safetensors", "huggingface_hub", "pydantic", "pyyaml", "tyro", "rich",
     "matplotlib", "transformers",
 )  # fmt: skip
 
 
+SUMMARY = "Print versions, device, default dtype and whether the built-in models load: what a bug report needs."
+EXAMPLES = """
+qwenvl doctor
+qwenvl doctor --json > report.json
+"""
+
+
 @dataclass(frozen=True)
 class Doctor:
-    """Print versions, device, default dtype and whether the built-in models load: what a bug report needs."""
-
-    json: bool = False
+    json: Flag = False
     """Print one JSON object instead of lines."""
 
 
 def main(arguments: list[str]) -> int:
-    import tyro
-
-    options = tyro.cli(Doctor, args=arguments, prog="qwenvl doctor")
+    options: Doctor = parse(Doctor, arguments, "qwenvl doctor", SUMMARY, EXAMPLES)
     report = examine()
     print(json.dumps(report, indent=2, ensure_ascii=False) if options.json else "\n".join(lines(report)))
     return 0 if all(model["loads"] for model in report["models"].values()) else 1

@@ -12,6 +12,16 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from qwenvl.cli.options import Device, Flag, OutFolder, parse
+
+SUMMARY = "Measure a model on a task, score saved answers again, show answers drawn at random."
+EXAMPLES = """
+qwenvl eval run scenes --model qwen-vl-nano --limit 500 --json
+qwenvl eval score runs/eval/FOLDER
+qwenvl eval answers --count 40 --out answers.md
+qwenvl eval run --help
+"""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -30,12 +40,12 @@ class Run:
     """Which held-out scenes: none of them is ever trained on."""
     batch: int = 64
     """Questions answered at a time."""
-    out: Path | None = None
+    out: OutFolder = None
     """Folder for answers and scores; by default one named after the model, its weights, the limit and the seed, under runs/eval."""
-    json: bool = False
+    json: Flag = False
     """Print JSON instead of a table."""
-    device: str | None = None
-    """cpu, cuda or cuda:N; by default CUDA where there is one."""
+    device: Device = None
+    """By default CUDA where there is one."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +54,10 @@ class Score:
 
     folder: tyro.conf.Positional[Path]
     """The folder of that run."""
-    json: bool = False
+    json: Flag = False
     """Print JSON instead of a table."""
+    markdown: Flag = False
+    """Print a section for a Markdown page instead."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +74,8 @@ class Answers:
     """Scenes of each kind whose questions the answers are drawn from."""
     out: Path = Path("docs/nano_answers.md")
     """The Markdown page; its pictures go to one PNG in images/ beside it."""
-    device: str | None = None
-    """cpu, cuda or cuda:N; by default CUDA where there is one."""
+    device: Device = None
+    """By default CUDA where there is one."""
 
 
 Command = (
@@ -74,9 +86,7 @@ Command = (
 
 
 def main(arguments: list[str]) -> int:
-    command: Run | Score | Answers = tyro.cli(
-        Command, args=arguments, prog="qwenvl eval", description=__doc__, config=(tyro.conf.FlagCreatePairsOff,),
-    )  # fmt: skip
+    command: Run | Score | Answers = parse(Command, arguments, "qwenvl eval", SUMMARY, EXAMPLES)
     if isinstance(command, Run):
         return run(command)
     if isinstance(command, Score):
@@ -105,7 +115,7 @@ def run(options: Run) -> int:
 
 
 def score(options: Score) -> int:
-    return show(options.folder, options.json)
+    return show(options.folder, options.json, options.markdown)
 
 
 def answers(options: Answers) -> int:
@@ -141,7 +151,7 @@ def default_folder(settings: Mapping[str, Any], seed: int) -> Path:
     return Path("runs/eval") / f"{settings['task']}-{name}-{settings['fingerprint']['weights'][:8]}-n{settings['n']}-seed{seed}"
 
 
-def show(folder: Path, as_json: bool) -> int:
+def show(folder: Path, as_json: bool, as_markdown: bool = False) -> int:
     """Score what the folder holds, save scores.json there, and print it."""
     from qwenvl.eval.runner import score_run
     from qwenvl.eval.scorers.scenes import make_scorer
@@ -152,6 +162,11 @@ def show(folder: Path, as_json: bool) -> int:
         print(f"qwenvl: {answered} of {wanted} questions are answered; the scores are of those", file=sys.stderr)
     if as_json:
         print(json.dumps(result, ensure_ascii=False, indent=1))
+        return 0
+    if as_markdown:
+        from qwenvl.eval.report import markdown
+
+        print(markdown(result))
         return 0
     from rich.console import Console
 

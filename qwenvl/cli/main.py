@@ -6,7 +6,9 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import os
 import sys
 
@@ -26,20 +28,47 @@ EXTRAS = {"matplotlib": "train"}
 
 EXAMPLE = """\
 examples:
-  qwenvl ask photo.png "Where is the dog?" --boxes answer.png
-  qwenvl model info qwen-vl-7b
-  qwenvl VERB --help
+  qwenvl ask photo.png "Where is the dog? Give its box." --boxes answer.png
+  qwenvl chat photo.png
+  qwenvl doctor
+  qwenvl VERB --help    options and examples of one verb
 
 QWENVL_OFFLINE=1 forbids downloads; QWENVL_DEBUG=1 shows the traceback of an error."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command line (sys.argv's by default) and return its exit code."""
+    """Run one command line (sys.argv's by default) and return its exit code. Errors of the user become one line on stderr."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    _make_streams_safe()
+    try:
+        code = run(arguments)
+        sys.stdout.flush()
+        return code
+    except SystemExit as stop:  # tyro's, after its help or what is wrong with an option
+        return stop.code if isinstance(stop.code, int) else 1
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except BrokenPipeError:
+        # The reader (`| head`) is gone. Without this, Python's own flush at exit would complain once more.
+        _discard_stdout()
+        return 1
+    except Exception as error:
+        message = _one_line(error)
+        if message is None or os.environ.get("QWENVL_DEBUG"):
+            raise
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _discard_stdout()
+        return _complain(message, getattr(error, "exit_code", 1))
+
+
+def run(arguments: list[str]) -> int:
+    """Help, version, or the verb: its module, and no other verb's, is imported."""
+    if len(arguments) > 1 and arguments[0] == "help":
+        arguments = [arguments[1], "--help"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(help_text())
         return 0 if arguments else 2
-    if arguments[0] in ("-V", "--version"):
+    if arguments[0] in ("-V", "--version", "version"):
         from qwenvl import __version__
 
         print(f"qwenvl {__version__}")
@@ -47,28 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         return _complain(unknown_verb(verb), 2)
-    return run_verb(verb, rest)
-
-
-def run_verb(verb: str, arguments: list[str]) -> int:
-    """Import the verb's module, and no other verb's, and run it. Errors of the user become one line on stderr."""
-    from qwenvl.types import QwenVLError
-
-    try:
-        code: int = importlib.import_module(VERBS[verb][0]).main(arguments)
-        sys.stdout.flush()
-        return code
-    except KeyboardInterrupt:
-        return _complain("interrupted", 130)
-    except BrokenPipeError:
-        # The reader (`| head`) is gone. Without this, Python's own flush at exit would complain once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (QwenVLError, ModuleNotFoundError, OSError) as error:
-        message = _one_line(error)
-        if message is None or os.environ.get("QWENVL_DEBUG"):
-            raise
-        return _complain(message, 1)
+    code: int = importlib.import_module(VERBS[verb][0]).main(rest)
+    return code
 
 
 def help_text() -> str:
@@ -96,7 +105,21 @@ def _one_line(error: Exception) -> str | None:
         return f"{package} is not installed; install it with: pip install 'qwenvl[{extra}]'" if extra else None
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of a stream, which has no name
+        return f"{error.strerror}; free some, or write elsewhere"
     return None
+
+
+def _make_streams_safe() -> None:
+    """A terminal without Chinese letters shows "?" for them; output into a closed stream (`>&-`) is lost, not an error."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (lives as long as the process)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _discard_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str, code: int) -> int:

@@ -9,15 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from qwenvl.cli.options import Flag, parse
+
 if TYPE_CHECKING:
     from qwenvl.config import ModelConfig
+
+
+SUMMARY = "See which models there are and what one is made of; write a model in another storage."
+EXAMPLES = """
+qwenvl model list
+qwenvl model info qwen-vl-7b
+qwenvl model convert path/to/model path/to/new --store bfloat16
+qwenvl model convert --help
+"""
 
 
 @dataclass(frozen=True)
 class List:
     """Show the models in the package and the configurations that can be built or loaded."""
 
-    json: bool = False
+    json: Flag = False
     """Print JSON instead of a table."""
 
 
@@ -25,9 +36,9 @@ class List:
 class Info:
     """Count a model's parameters and bytes without loading it."""
 
-    name: tyro.conf.Positional[str]
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """A built-in model, a configuration (see `list`), a folder, or a hub id."""
-    json: bool = False
+    json: Flag = False
     """Print JSON instead of a table."""
 
 
@@ -35,9 +46,9 @@ class Info:
 class Convert:
     """Write a model again: published names in safetensors, another dtype, or int8; and print what the storage costs."""
 
-    source: tyro.conf.Positional[str]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """A built-in model, a folder, or a hub id."""
-    target: tyro.conf.Positional[Path]
+    target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """The folder to write."""
     store: Literal["as-is", "float32", "bfloat16", "float16", "int8"] = "as-is"
     """How numbers are kept. int8: matrices with one scale per row, vectors in float32."""
@@ -53,7 +64,7 @@ Command = (
 
 
 def main(arguments: list[str]) -> int:
-    command: List | Info | Convert = tyro.cli(Command, args=arguments, prog="qwenvl model", description=__doc__)
+    command: List | Info | Convert = parse(Command, arguments, "qwenvl model", SUMMARY, EXAMPLES)
     if isinstance(command, List):
         return list_models(command)
     if isinstance(command, Info):
@@ -108,6 +119,8 @@ def convert(options: Convert) -> int:
     source = resolve(options.source)
     if source.resolve() == options.target.resolve():
         raise QwenVLError(f"{options.target}: is the source itself; give another folder")
+    if options.target.exists() and not options.target.is_dir():
+        raise QwenVLError(f"{options.target}: is a file; give the name of a folder")
     dtype = None if options.store in ("as-is", "int8") else resolve_dtype(options.store)
     report = repack(source, options.target, dtype=dtype, int8=options.store == "int8", max_shard_bytes=int(options.shard_gb * 1e9))
     print(f"{options.target}: {report.tensors} tensors, {_size(report.bytes)}")

@@ -9,29 +9,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from qwenvl.cli.options import Flag, parse
+
 if TYPE_CHECKING:
     from qwenvl.train.parallel import World
     from qwenvl.train.recipe import Recipe
 
 
+SUMMARY = "Train by a recipe. Ctrl-C saves and ends; --resume continues the very same run."
+EXAMPLES = """
+qwenvl train recipes/nano/shipped/0_tower.yaml
+qwenvl train recipes/nano/shipped/0_tower.yaml --set train.steps=100 --set train.threads=2
+qwenvl train recipes/nano/shipped/0_tower.yaml --resume
+"""
+
+
 @dataclass
 class TrainOptions:
-    """Train by a recipe. Ctrl-C saves and ends; --resume continues the very same run."""
-
-    recipe: Annotated[str, tyro.conf.Positional]
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE.yaml")]
     """YAML file, such as recipes/nano/shipped/0_tower.yaml."""
     set: Annotated[list[str], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE")]
     """Change one key of the recipe: --set train.steps=100. May be given again."""
-    resume: bool = False
+    resume: Flag = False
     """Continue the run in the recipe's folder from its newest checkpoint."""
     processes: int = 1
     """Processes on this machine that share the work of every step."""
 
 
 def main(arguments: list[str]) -> int:
-    options = tyro.cli(TrainOptions, prog="qwenvl train", args=arguments)
+    options: TrainOptions = parse(TrainOptions, arguments, "qwenvl train", SUMMARY, EXAMPLES)
     from qwenvl.train.recipe import load_recipe
+    from qwenvl.types import QwenVLError
 
+    if options.processes < 1:
+        raise QwenVLError(f"--processes {options.processes}: give 1 or more")
     recipe = load_recipe(options.recipe, options.set)
     if options.processes > 1 and "WORLD_SIZE" not in os.environ:
         from qwenvl.train.parallel import start_ranks
@@ -45,9 +56,10 @@ def run(recipe: Recipe, resume: bool) -> int:
     import torch
 
     from qwenvl.train.build import build_trainer, export
-    from qwenvl.train.parallel import join_world, leave_world
+    from qwenvl.train.parallel import bound_caches, join_world, leave_world
     from qwenvl.types import QwenVLError
 
+    bound_caches()
     torch.set_num_threads(recipe.train.threads)
     world = join_world()
     try:

@@ -1,4 +1,4 @@
-"""A page to look at: scenes with their boxes drawn, and every question that the tasks put about them."""
+"""To look at: scenes with their boxes drawn, every question that the tasks put about them, and what training reads of one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ import html
 import io
 from collections.abc import Sequence
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from qwenvl.data.synth.names import Language
 from qwenvl.data.synth.scene import Scene
 from qwenvl.data.tasks import TASKS, questions, two_picture_dialogue
 from qwenvl.families.spec import Markup
 from qwenvl.processing.regions import markup_text, write_regions
-from qwenvl.types import ImagePart, Part, RegionPart, Sample, Style, TextPart
+from qwenvl.processing.tokenizer import Tokenizer
+from qwenvl.types import IGNORE_INDEX, Encoded, ImagePart, Part, RegionPart, Sample, Style, TextPart
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222; background: #fff }
@@ -87,3 +93,54 @@ def _written(parts: Sequence[Part]) -> str:
         elif isinstance(part, ImagePart):
             written += "🖼"
     return written
+
+
+# Neighbouring tokens take turns at two shades, so that their borders show: supervised, and only read.
+_SHADES = {True: ("#ffffff on #b00020", "#ffffff on #c93a52"), False: ("#222222 on #d8d8d8", "#222222 on #eeeeee")}
+
+
+def tokens_view(encoded: Encoded, tokenizer: Tokenizer) -> Text:
+    """Every token of one encoded sample as text, supervised ones on red. A picture's placeholders stand as one, with their number.
+
+    A line ends after every line feed, shown as an arrow; bytes that are not a whole character are shown as hexadecimal numbers.
+    """
+    from rich.text import Text
+
+    view = Text()
+    visual = set(encoded.visual_slots.tolist())
+    shown = 0
+    for place, (token, label) in enumerate(zip(encoded.input_ids.tolist(), encoded.labels.tolist(), strict=True)):
+        if place in visual and place + 1 in visual:
+            continue
+        if place in visual:
+            written = f"{tokenizer.decode([token])} x {len(visual)}"
+        else:
+            written = _token_text(tokenizer.id_to_bytes(token))
+        shades = _SHADES[label != IGNORE_INDEX]
+        view.append(written, shades[shown % 2])
+        shown += 1
+        if written.endswith("⏎"):
+            view.append("\n")
+    return view
+
+
+def _token_text(written: bytes) -> str:
+    try:
+        return written.decode("utf-8").replace("\n", "⏎")
+    except UnicodeDecodeError:
+        return "".join(f"⟨{byte:02X}⟩" for byte in written)
+
+
+def contact_sheet(scenes: Sequence[Scene], columns: int = 6, side: int = 224, gap: int = 6) -> Image.Image:
+    """The scenes side by side at one size, every thing's box drawn over it."""
+    rows = -(-len(scenes) // columns)
+    columns = min(columns, len(scenes))
+    sheet = Image.new("RGB", (columns * (side + gap) - gap, rows * (side + gap) - gap), "white")
+    for number, scene in enumerate(scenes):
+        picture = scene.image.resize((side, side), Image.Resampling.LANCZOS)
+        pen = ImageDraw.Draw(picture)
+        for thing in scene.things:
+            pen.rectangle([value * side / scene.width for value in thing.box], outline=(255, 0, 255))
+        row, column = divmod(number, columns)
+        sheet.paste(picture, (column * (side + gap), row * (side + gap)))
+    return sheet

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -22,10 +22,14 @@ from qwenvl.types import Encoded, Message, RegionPart, Sample, Style
 Packing = Literal["share_prefix", "interleave", "isolate", "pictures"]
 
 
+Weights = dict[str, Annotated[float, Field(ge=0)]]
+"""Name -> how often it is drawn, in proportion to the sum."""
+
+
 class WeightedScenes(Strict):
-    weight: float = 1.0
+    weight: float = Field(1.0, gt=0)
     spec: SceneSpec = SceneSpec()
-    tasks: dict[str, float] | None = None
+    tasks: Weights | None = None
     """Tasks for these scenes alone; none means data.tasks."""
 
 
@@ -44,20 +48,20 @@ class DataRecipe(Strict):
     style: Style = "raw"
     packing: Packing = "share_prefix"
     """How a row is filled; `pictures` is a picture without text, for the dense objective."""
-    rows_per_step: int = 32
+    rows_per_step: int = Field(32, gt=0)
     """Rows of one optimiser step, over all ranks."""
-    row_tokens: int = 124
+    row_tokens: int = Field(124, gt=0)
     """Room of a row: tokens behind the shared picture, or tokens in all for interleave and isolate."""
-    scenes: tuple[WeightedScenes, ...] = (WeightedScenes(),)
-    tasks: dict[str, float] = Field(default_factory=dict)
-    per_picture: dict[str, int] = Field(default_factory=dict)
+    scenes: tuple[WeightedScenes, ...] = Field((WeightedScenes(),), min_length=1)
+    tasks: Weights = Field(default_factory=dict)
+    per_picture: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     """How many questions of a task one picture may get; 1 where not named."""
     text_rows: float = Field(0.0, ge=0, le=1)
     """Share of rows without any picture, of task `text`."""
     pair_rows: float = Field(0.0, ge=0, le=1)
     """Share of rows with a dialogue about two pictures, of task `two_pictures`."""
     chinese: float = Field(0.5, ge=0, le=1)
-    box_jitter: float = 0.0
+    box_jitter: float = Field(0.0, ge=0)
     """Regions move by up to so many pixels of the model's picture, corner by corner: whole pixels would favour some coordinates."""
     loss: LossWeights = LossWeights()
 

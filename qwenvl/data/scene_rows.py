@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 
@@ -28,11 +29,7 @@ class SceneRows:
     def __init__(self, recipe: DataRecipe, processor: Processor, dense: bool = False) -> None:
         self.recipe, self.processor, self.dense = recipe, processor, dense
         self.tasks = tasks_of(recipe)
-        unknown = [task for task in self.tasks if task not in TASKS]
-        if unknown:
-            raise ConfigError(f"data.tasks: {unknown[0]!r} is not a task of scenes; known: {', '.join(TASKS)}")
-        if recipe.packing != "pictures" and not self.tasks:
-            raise ConfigError("data.tasks: name at least one task and its weight")
+        _check_tasks(recipe, self.tasks)
         self.weights = TokenWeights(recipe.loss, processor.tokenizer, processor.markup)
         self.jitter = recipe.box_jitter / processor.config.vision.image_size
         self.grid = processor.config.vision.image_size // processor.config.vision.patch_size
@@ -156,6 +153,20 @@ class _Scenes:
         self.number += 1
         self.left -= 1
         return scene
+
+
+def _check_tasks(recipe: DataRecipe, drawn: Collection[str]) -> None:
+    """Raise ConfigError for a name that is no task of scenes, or where nothing could be drawn."""
+    for key, names in (("tasks", drawn), ("per_picture", recipe.per_picture), ("loss.tasks", recipe.loss.tasks)):
+        for name in names:
+            if name not in TASKS:
+                close = get_close_matches(name, TASKS, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(TASKS)}"
+                raise ConfigError(f"data.{key}: {name!r} is not a task of scenes; {hint}")
+    if recipe.packing == "pictures" or recipe.text_rows + recipe.pair_rows >= 1:
+        return
+    if not all(sum((scenes.tasks or recipe.tasks).values()) for scenes in recipe.scenes):
+        raise ConfigError("data.tasks: name at least one task with a weight above 0")
 
 
 def _said(sample: Sample) -> str:

@@ -1,4 +1,4 @@
-"""Scores as a summary in JSON and as a table."""
+"""Scores as a summary in JSON, as a table for a terminal, and as one for a page."""
 
 from __future__ import annotations
 
@@ -58,6 +58,25 @@ def table(result: Mapping[str, Any]) -> Table:
     return grid
 
 
+def markdown(result: Mapping[str, Any]) -> str:
+    """The summary for a page: what was measured, then one Markdown table a condition, with the same columns as `table`."""
+    seeds = ", ".join(map(str, result["seeds"]))
+    weights, decoding = result["fingerprint"]["weights"], result["decoding"]
+    lines = [f"## {result['model']}", "", f"{result['n']} scenes, seed {seeds}, weights `{weights}`, {decoding} decoding.", ""]
+    languages = sorted({language for tasks in result["details"].values() for task in tasks.values() for language in task})
+    for condition in sorted(result["details"], key=lambda name: (name != MAIN, name)):
+        if condition != MAIN:
+            lines += [f"### Held out: {condition}", ""]
+        lines += [f"| score | {' | '.join(languages)} | chance | questions |", f"|---|{'---:|' * (len(languages) + 2)}"]
+        for measure, scores in result["details"][condition].items():
+            cells = [_plain_cell(scores.get(language)) for language in languages]
+            counts = " / ".join(str(scores[language]["n"]) for language in languages if language in scores)
+            chance = 100 * max(score["chance"] for score in scores.values())
+            lines.append(f"| `{measure}` | {' | '.join(cells)} | {chance:.0f} | {counts} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def _values(measures: Mapping[str, Mapping[str, Score]]) -> dict[str, dict[str, float]]:
     return {
         measure: {language: round(score.value, 4) for language, score in by_language.items()}
@@ -73,4 +92,9 @@ def _details(measures: Mapping[str, Mapping[str, Score]], chance: Mapping[str, M
 
 
 def _cell(score: Mapping[str, Any] | None) -> str:
-    return "" if score is None else f"{100 * score['value']:.1f} [dim]({100 * score['low']:.0f}–{100 * score['high']:.0f})[/dim]"
+    value, _, interval = _plain_cell(score).partition(" ")
+    return f"{value} [dim]{interval}[/dim]" if interval else value
+
+
+def _plain_cell(score: Mapping[str, Any] | None) -> str:
+    return "" if score is None else f"{100 * score['value']:.1f} ({100 * score['low']:.0f}–{100 * score['high']:.0f})"

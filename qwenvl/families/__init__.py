@@ -1,4 +1,4 @@
-"""The generations. `find_family` is the only place that turns a name or a config.json into a FamilySpec."""
+"""The generations. This is the only place that turns a name or a config.json into a FamilySpec."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ FAMILIES: tuple[FamilySpec, ...] = (QWEN_VL,)
 
 
 def get_family(name: str) -> FamilySpec:
+    """The family of that name (`ModelConfig.family`). Raises ConfigError listing those that there are."""
     for family in FAMILIES:
         if family.name == name:
             return family
@@ -20,7 +21,7 @@ def get_family(name: str) -> FamilySpec:
 
 
 def family_of_config(raw: Mapping[str, Any], where: str = "config.json") -> FamilySpec:
-    """The family a config.json belongs to, by its `model_type`, never by a folder's name."""
+    """The family a config.json belongs to, by its `model_type`, never by a folder's name. Raises ConfigError naming `where`."""
     model_type = raw.get("model_type")
     for family in FAMILIES:
         if model_type in family.model_types:
@@ -30,6 +31,7 @@ def family_of_config(raw: Mapping[str, Any], where: str = "config.json") -> Fami
 
 
 def find_preset(name: str) -> Preset:
+    """The preset of that name, of any family. Raises ConfigError listing those that there are."""
     presets = [preset for family in FAMILIES for preset in family.presets]
     for preset in presets:
         if preset.name == name:

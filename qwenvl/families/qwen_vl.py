@@ -54,7 +54,7 @@ def parse_config(raw: Mapping[str, Any]) -> ModelConfig:
         num_hidden_layers=raw["num_hidden_layers"],
         num_attention_heads=heads,
         num_key_value_heads=heads,
-        head_dim=raw.get("kv_channels", raw["hidden_size"] // heads),
+        head_dim=raw.get("kv_channels", raw["hidden_size"] // max(heads, 1)),
         rms_norm_eps=raw.get("layer_norm_epsilon", 1e-6),
         rope_theta=raw.get("rotary_emb_base", 10000),
         trained_length=trained_length,

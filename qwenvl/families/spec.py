@@ -78,8 +78,9 @@ class FamilySpec:
     image_tokens: ImageTokens
     chat: ChatRules
     parse_config: Callable[[Mapping[str, Any]], ModelConfig]
-    """config.json's content -> ModelConfig. Raises ConfigError naming a missing or unknown key."""
+    """config.json's content -> ModelConfig. Raises ConfigError naming what is missing."""
     write_config: Callable[[ModelConfig], dict[str, Any]]
+    """ModelConfig -> config.json's content, from which parse_config gives the same back."""
     visual_tokens: Callable[[ModelConfig, tuple[int, int, int]], int]
     """Visual tokens that one picture of a grid (patches in time, height, width) becomes."""
     read_markup: Callable[[Mapping[str, Any]], Markup]

@@ -35,20 +35,23 @@ COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 9
 PLATE = (16, 16, 20)
 LETTERS = (255, 255, 255)
 
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
+
 
 def draw_regions(picture: Image, regions: Sequence[Region], enlarge_to: int = 0) -> Image:
     """A copy of `picture` (RGB) with every region's outline and label, one colour per label.
 
-    Regions are clamped to the picture. Where its longer side is shorter than `enlarge_to` pixels, the picture is first
-    enlarged by a whole factor, so that labels on a very small picture do not hide it.
+    Regions are clamped to the picture. A picture whose longer side is well below `enlarge_to` pixels is first enlarged by a
+    whole factor, so that labels do not hide it. Labels keep out of each other's way and inside the picture; one that is too
+    long for it ends in "…".
     """
     from PIL import Image as Images
     from PIL import ImageDraw as Draws
 
     canvas = picture.convert("RGB")
-    factor = max(enlarge_to // max(canvas.size), 1)
+    factor = max(round(enlarge_to / max(canvas.size)), 1)
     if factor > 1:
-        canvas = canvas.resize((canvas.width * factor, canvas.height * factor), Images.Resampling.NEAREST)
+        canvas = canvas.resize((canvas.width * factor, canvas.height * factor), Images.Resampling.BICUBIC)
     elif canvas is picture:
         canvas = canvas.copy()
     scale = math.sqrt(canvas.width * canvas.height)
@@ -56,11 +59,18 @@ def draw_regions(picture: Image, regions: Sequence[Region], enlarge_to: int = 0)
     fonts = find_fonts(max(round(scale / 30), 12))
     draw = Draws.Draw(canvas)
     colours = _colours(regions)
-    for region in regions:
-        _outline(draw, region, region.pixels(canvas.width - 1, canvas.height - 1), colours[region.label], line)
-    for region in regions:  # after all outlines, which would cross them
+    outlines = [region.pixels(canvas.width - 1, canvas.height - 1) for region in regions]
+    for region, points in zip(regions, outlines):
+        _outline(draw, region, points, colours[region.label], line)
+    plates: list[Box] = []
+    boxes = [_bounds(points) for points in outlines]
+    for region, box in zip(regions, boxes):  # after all outlines, which would cross them
         if region.label:
-            _label(draw, region, fonts, colours[region.label], line)
+            runs = _fitting(region.label, fonts, canvas.width - 2 * _pad(line))
+            plate = place_label(_plate_size(runs, line), box, canvas.size, boxes, plates, line)
+            if plate is not None:
+                _label(draw, runs, plate, colours[region.label], line)
+                plates.append(plate)
     return canvas
 
 
@@ -117,24 +127,72 @@ def _outline(draw: ImageDraw, region: Region, points: tuple[Point, ...], colour:
     draw.line(closed, fill=colour, width=line, joint="curve")
 
 
+def place_label(
+    size: tuple[int, int], box: Box, canvas: tuple[int, int], boxes: Sequence[Box], plates: Sequence[Box], line: int
+) -> Box | None:
+    """Where a label of this (width, height) goes: above its box, else below, else in it, else beside it.
+
+    Of the places inside the picture the one that hides least wins: first of other labels, then of any box. None where the
+    label does not fit into the picture at all, which it would only hide.
+    """
+    (width, height), (left, top, right, bottom) = size, box
+    if width > canvas[0] or height > canvas[1]:
+        return None
+    above, below = top - height - line, bottom + line + 1
+    corners = (
+        (left, above), (right - width, above), (left, below), (right - width, below),
+        (left, top + line), (left, bottom - height - line), (right + line + 1, top), (left - width - line, top),
+    )  # fmt: skip
+    best: tuple[tuple[float, ...], Box] | None = None
+    for rank, (x, y) in enumerate(corners):
+        inside = (min(max(x, 0), canvas[0] - width), min(max(y, 0), canvas[1] - height))
+        plate = (*inside, inside[0] + width, inside[1] + height)
+        moved = abs(inside[1] - y)  # sideways a label may slide along its box; up or down it would leave its place
+        hidden = sum(_shared(plate, other) for other in plates), sum(_shared(plate, other) for other in boxes) + moved * width
+        cost = (*hidden, rank)
+        if best is None or cost < best[0]:
+            best = cost, plate
+    return best[1] if best else None
+
+
+def _shared(a: Box, b: Box) -> int:
+    """Pixels that two boxes have in common."""
+    return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+
+
+def _bounds(points: Sequence[Point]) -> Box:
+    xs, ys = zip(*points)
+    return round(min(xs)), round(min(ys)), round(max(xs)), round(max(ys))
+
+
+def _fitting(label: str, fonts: Sequence[FreeTypeFont], width: int) -> list[tuple[FreeTypeFont, str]]:
+    """The label's runs, shortened from its end until they fit."""
+    runs = runs_of(label, fonts)
+    while len(label) > 1 and _length(runs) > width:
+        label = label[:-1].rstrip()
+        runs = runs_of(label + "…", fonts)
+    return runs
+
+
+def _length(runs: Sequence[tuple[FreeTypeFont, str]]) -> int:
+    return math.ceil(sum(font.getlength(text) for font, text in runs))
+
+
+def _pad(line: int) -> int:
+    return line + 2
+
+
+def _plate_size(runs: Sequence[tuple[FreeTypeFont, str]], line: int) -> tuple[int, int]:
+    ascent, descent = (max(font.getmetrics()[index] for font, _ in runs) for index in (0, 1))
+    return _length(runs) + 2 * _pad(line), ascent + descent + 2 * line
+
+
 def _label(
-    draw: ImageDraw, region: Region, fonts: Sequence[FreeTypeFont], colour: tuple[int, int, int], line: int
+    draw: ImageDraw, runs: Sequence[tuple[FreeTypeFont, str]], plate: Box, colour: tuple[int, int, int], line: int
 ) -> None:
-    """The label above the region's top left corner; inside it where there is no room above."""
-    width, height = draw.im.size
-    points = region.pixels(width - 1, height - 1)
-    runs = runs_of(region.label or "", fonts)
-    ascent = max(font.getmetrics()[0] for font, _ in runs)
-    descent = max(font.getmetrics()[1] for font, _ in runs)
-    pad = line + 2
-    plate_width = math.ceil(sum(font.getlength(text) for font, text in runs)) + 2 * pad
-    plate_height = ascent + descent + 2 * line
-    corner_x, corner_y = (round(min(values)) for values in zip(*points))
-    x = max(min(corner_x, width - plate_width), 0)
-    above = corner_y - plate_height - line
-    y = above if above >= 0 else max(min(corner_y + line, height - plate_height), 0)
-    draw.rectangle((x, y, x + plate_width, y + plate_height), fill=PLATE, outline=colour, width=line)
-    left = float(x + pad)
+    """Letters on a dark plate with an edge in the region's colour."""
+    draw.rectangle((plate[0], plate[1], plate[2] - 1, plate[3] - 1), fill=PLATE, outline=colour, width=line)
+    left, baseline = float(plate[0] + _pad(line)), plate[1] + line + max(font.getmetrics()[0] for font, _ in runs)
     for font, text in runs:
-        draw.text((left, y + line + ascent), text, fill=LETTERS, font=font, anchor="ls")
+        draw.text((left, baseline), text, fill=LETTERS, font=font, anchor="ls")
         left += font.getlength(text)

@@ -26,13 +26,11 @@ from qwenvl.inference.session import Draft, Session, alpha_of, decode, run_model
 from qwenvl.inference.text_stream import TextStream
 from qwenvl.models.attention import PackedLayout
 from qwenvl.models.vlm import VisionLanguageModel
-from qwenvl.processing.encode import ContextError, Processor, visual_slots_of
-from qwenvl.processing.grid import image_grid
-from qwenvl.processing.image import image_to_patches, open_image
+from qwenvl.processing.encode import Processor, ReadyPicture, check_context, join_patches, ready_picture, visual_slots_of
 from qwenvl.processing.messages import messages_to_sample
 from qwenvl.processing.positions import positions_1d
 from qwenvl.processing.regions import read_regions
-from qwenvl.processing.tokenizer import Tokenizer
+from qwenvl.processing.tokenizer import Tokenizer, TokenizerError
 from qwenvl.runtime import resolve_device, resolve_dtype
 from qwenvl.types import IGNORE_INDEX, Encoded, QwenVLError, Sample, Style
 from qwenvl.weights.hub import resolve
@@ -78,7 +76,7 @@ class QwenVL:
         self.generation_config = generation_config or {}
         self.name = name
         self.style: Style = STYLES.get(self.generation_config.get("chat_format", "chatml"), "chat")
-        self.processor = Processor(model.config, spec, tokenizer, markup) if tokenizer is not None else None
+        self.processor = _processor(model.config, spec, tokenizer, markup, name) if tokenizer is not None else None
 
     @property
     def config(self) -> ModelConfig:
@@ -107,12 +105,21 @@ class QwenVL:
         """
         processor = self.need_processor()
         sample = messages if isinstance(messages, Sample) else messages_to_sample(messages, self.markup)
-        answering = not sample.messages or sample.messages[-1].role != "assistant"
-        return processor.encode(sample, style or self.style, for_generation=answering)
+        return processor.encode(sample, style or self.style, for_generation=not _answered(sample))
+
+    def _prompt(self, messages: Sample | Sequence[Any], style: Style | None) -> Encoded:
+        """Messages to be answered. Raises QwenVLError where they are answered already."""
+        sample = messages if isinstance(messages, Sample) else messages_to_sample(messages, self.markup)
+        if _answered(sample):
+            raise QwenVLError("messages: the last one is the assistant's; end with a user's message, which is to be answered")
+        return self.encode(sample, style)
 
     def forward(self, encoded: Encoded) -> Tensor:
-        """Logits (T, vocab), float32, of one sequence without a cache; dynamic NTK and logn act beyond the trained length."""
-        self._check_context(len(encoded), len(encoded.visual_slots), room=0)
+        """Logits (T, vocab), float32, of one sequence without a cache; dynamic NTK and logn act beyond the trained length.
+
+        Raises ContextError for more tokens than the context holds.
+        """
+        check_context(self.config, encoded, answering=False)
         branches = None if encoded.branch_ids is None else torch.from_numpy(encoded.branch_ids).to(self.device)
         layout = PackedLayout.of(torch.zeros(len(encoded), dtype=torch.long, device=self.device), branches)
         hidden = run_model(self.model, [encoded], [alpha_of(self.model, len(encoded))], layout)
@@ -128,44 +135,51 @@ class QwenVL:
         What stands between a picture's start and end ids may be anything of the right length: the pad id, or the path bytes of the
         published tokenizer. min_pixels and max_pixels say nothing to a family that resizes every picture to one square.
         position_ids (T,) or (3, T), counted from 0 if not given.
+        Raises QwenVLError, one line: ids outside the vocabulary, spans that do not fit the pictures, more than the context holds.
         """
         if len(videos):
             raise QwenVLError(f"{self.spec.name} takes no video ({len(videos)} given); pass its frames as pictures")
-        ids = np.asarray(input_ids, dtype=np.int64).reshape(-1)
+        ids = _ids(input_ids)
         if not len(ids):
             raise QwenVLError("input_ids is empty: give at least one token id")
         if ids.min() < 0 or ids.max() >= self.config.decoder.vocab_size:
             last = self.config.decoder.vocab_size - 1
             raise QwenVLError(f"input_ids run from {ids.min()} to {ids.max()}, but the model's vocabulary from 0 to {last}")
-        patches, grids, sizes = self._patches(images)
-        if position_ids is None:
-            positions = positions_1d(len(ids))
-        else:
-            positions = np.array(np.broadcast_to(np.asarray(position_ids, dtype=np.int64), (3, len(ids))))
+        pictures = self._ready(images)
+        grids = [grid for _, grid, _ in pictures]
+        positions = positions_1d(len(ids)) if position_ids is None else _positions(position_ids, len(ids))
         slots = visual_slots_of(ids, self.config, [self.spec.visual_tokens(self.config, grid) for grid in grids])
         labels = np.full(len(ids), IGNORE_INDEX, dtype=np.int64)
-        return self.forward(Encoded(ids, labels, positions, patches, np.array(grids).reshape(-1, 3), slots, sizes))
+        patches, table = join_patches(self.config, pictures), np.array(grids, dtype=np.int64).reshape(-1, 3)
+        return self.forward(Encoded(ids, labels, positions, patches, table, slots, tuple(size for _, _, size in pictures)))
 
     def visual(self, images: Sequence[Any]) -> Tensor:
-        """Visual tokens (V, hidden) of pictures: what stands at their placeholders in the decoder."""
-        patches, grids, _ = self._patches(images)
-        if not grids:
+        """Visual tokens (V, hidden), in the model's dtype, of pictures: what stands at their placeholders in the decoder.
+
+        Raises ImageError for what is no picture, QwenVLError for none at all.
+        """
+        pictures = self._ready(images)
+        if not pictures:
             raise QwenVLError("no pictures given: visual() needs at least one")
+        patches = torch.from_numpy(join_patches(self.config, pictures)).to(self.device)
         with torch.no_grad():
-            return self.model.visual(torch.from_numpy(patches).to(self.device), torch.tensor(grids))
+            return self.model.visual(patches, torch.tensor([grid for _, grid, _ in pictures]))
 
     def chat(
         self, messages: Sample | Sequence[Any], style: Style | None = None, options: GenerationOptions | None = None, **changes: Any
     ) -> Reply:
-        """The answer to messages that end with the user's. Keywords are the fields of GenerationOptions."""
-        return self.generate([self.encode(messages, style)], options, **changes)[0]
+        """The answer to messages that end with the user's. Keywords are the fields of GenerationOptions.
+
+        Raises QwenVLError, one line: no tokenizer, a bad message, picture or option, more tokens than the context holds.
+        """
+        return self.generate([self._prompt(messages, style)], options, **changes)[0]
 
     def stream(
         self, messages: Sample | Sequence[Any], style: Style | None = None, options: GenerationOptions | None = None, **changes: Any
     ) -> Iterator[str | Reply]:
         """Like chat, yielding the text in chunks as it comes, never half a character, and the Reply as the last item."""
         chosen = GenerationOptions.of(options, **changes)
-        encoded = self.encode(messages, style)
+        encoded = self._prompt(messages, style)
         session, drafts = self._start([encoded], chosen)
 
         def chunks() -> Iterator[str | Reply]:
@@ -195,7 +209,7 @@ class QwenVL:
             raise QwenVLError(f"{self.name}: stop strings need a tokenizer, which its folder does not have")
         drafts = []
         for encoded in prompts:
-            self._check_context(len(encoded), len(encoded.visual_slots), room=1)
+            check_context(self.config, encoded, answering=True)
             text = np.delete(encoded.input_ids, encoded.visual_slots).tolist()
             stream = TextStream(self._shown_bytes, options.stop) if self.tokenizer else None
             drafts.append(Draft(options, min(wanted, context - len(encoded)), self._stop_ids(), text, stream))
@@ -230,22 +244,42 @@ class QwenVL:
             ids |= {self.tokenizer.special(name) for name in (rules.turn_start, rules.turn_end, rules.document_end)}
         return frozenset(ids)
 
-    def _check_context(self, length: int, image_tokens: int, room: int) -> None:
-        context = self.config.decoder.max_position_embeddings
-        if length + room > context:
-            raise ContextError(
-                f"the prompt has {length} tokens ({image_tokens} of them for pictures), but the model's context holds {context}"
-                f"{', answer included' if room else ''}; shorten it or give fewer pictures"
-            )
+    def _ready(self, images: Sequence[Any]) -> list[ReadyPicture]:
+        """Pictures as patches. Raises QwenVLError for a single one, which is easily given instead of a list of one."""
+        if not isinstance(images, Sequence) or isinstance(images, str | bytes | bytearray | memoryview):
+            raise QwenVLError(f"images: give a list of pictures, not one {type(images).__name__}")
+        return [ready_picture(self.config, self.spec, image, f"picture {n}") for n, image in enumerate(images, start=1)]
 
-    def _patches(self, images: Sequence[Any]) -> tuple[np.ndarray, list[tuple[int, int, int]], tuple[tuple[int, int], ...]]:
-        """patches (P, C * p * p) float32, the grid of each picture, (width, height) of the originals."""
-        vision = self.config.vision
-        pictures = [open_image(image) for image in images]
-        patches = [image_to_patches(picture, self.config, self.spec) for picture in pictures]
-        none = np.zeros((0, vision.in_channels * vision.patch_size**2), np.float32)
-        grids = [image_grid(self.config, self.spec, *picture.size) for picture in pictures]
-        return np.concatenate([none, *patches]), grids, tuple(picture.size for picture in pictures)
+
+def _processor(config: ModelConfig, spec: FamilySpec, tokenizer: Tokenizer, markup: Markup, name: str) -> Processor:
+    """The Processor of a model. Raises TokenizerError naming the model where its tokenizer is another model's."""
+    try:
+        return Processor(config, spec, tokenizer, markup)
+    except TokenizerError as error:
+        raise TokenizerError(f"{name}: {error}") from None
+
+
+def _answered(sample: Sample) -> bool:
+    return bool(sample.messages) and sample.messages[-1].role == "assistant"
+
+
+def _ids(input_ids: Any) -> np.ndarray:
+    """Ids (T,) int64 from a list, an array or a tensor of whole numbers, (T,) or (1, T). Raises QwenVLError for others."""
+    ids = np.asarray(input_ids.cpu() if isinstance(input_ids, torch.Tensor) else input_ids)
+    ids = ids[0] if ids.ndim == 2 and len(ids) == 1 else ids
+    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+        raise QwenVLError(f"input_ids: give one sequence of whole numbers (T,), not {ids.dtype} of shape {ids.shape}")
+    return ids.astype(np.int64)
+
+
+def _positions(position_ids: Any, length: int) -> np.ndarray:
+    """Positions (3, T) int64 from (T,) or (3, T). Raises QwenVLError for another shape, and for what is not counted from 0."""
+    positions = np.asarray(position_ids.cpu() if isinstance(position_ids, torch.Tensor) else position_ids)
+    if positions.shape not in ((length,), (3, length)) or positions.dtype.kind not in "iu" or positions.min() < 0:
+        raise QwenVLError(
+            f"position_ids: give whole numbers from 0, ({length},) or (3, {length}), not {positions.dtype} {positions.shape}"
+        )
+    return np.broadcast_to(positions, (3, length)).astype(np.int64)
 
 
 def _generation_config(folder: Path) -> dict[str, Any]:
@@ -257,6 +291,11 @@ def _generation_config(folder: Path) -> dict[str, Any]:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise QwenVLError(f"{path}: not valid JSON ({error}); mend or remove it") from None
-    if not isinstance(raw, dict) or raw.get("chat_format", "chatml") not in STYLES:
+    if not isinstance(raw, dict) or raw.get("chat_format", "chatml") not in tuple(STYLES):
         raise QwenVLError(f"{path}: chat_format must be one of {', '.join(STYLES)}")
+    limit, ends = raw.get("max_new_tokens", MAX_NEW_TOKENS), raw.get("eos_token_id") or []
+    if not isinstance(limit, int) or limit < 1:
+        raise QwenVLError(f"{path}: max_new_tokens is {limit!r}; write a whole number of 1 or more")
+    if not all(isinstance(end, int) for end in (ends if isinstance(ends, list) else [ends])):
+        raise QwenVLError(f"{path}: eos_token_id is {ends!r}; write a token id or a list of them")
     return raw

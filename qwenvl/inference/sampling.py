@@ -47,9 +47,10 @@ class GenerationOptions:
             raise OptionError("stop: every stop must be a string of at least one character")
         _check("temperature", self.temperature, 0.0, math.inf, "0 (greedy) or more")
         _check("top_p", self.top_p, 0.0, 1.0, "more than 0 and at most 1", open_below=True)
-        _check("top_k", self.top_k, 0, math.inf, "0 (off) or more")
+        _check("top_k", self.top_k, 0, math.inf, "0 (off) or more", whole=True)
         _check("repetition_penalty", self.repetition_penalty, 0.0, math.inf, "more than 0 (1 is off)", open_below=True)
-        _check("max_new_tokens", self.max_new_tokens, 1, math.inf, "1 or more")
+        _check("max_new_tokens", self.max_new_tokens, 1, math.inf, "1 or more", whole=True)
+        _check("seed", self.seed, 0, 2**63 - 1, "from 0 to 2**63 - 1", whole=True)
 
     @classmethod
     def of(cls, options: GenerationOptions | None = None, **changes: Any) -> GenerationOptions:
@@ -66,12 +67,15 @@ class GenerationOptions:
         return self.temperature == 0 or (self.temperature is None and self.top_p is None and self.top_k is None)
 
 
-def _check(name: str, value: float | None, low: float, high: float, meaning: str, open_below: bool = False) -> None:
+def _check(
+    name: str, value: float | None, low: float, high: float, meaning: str, open_below: bool = False, whole: bool = False
+) -> None:
+    """Raise OptionError unless `value` is None or a number (`whole`: an int) in the range that `meaning` tells."""
     if value is None:
         return
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, int if whole else int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not number or value > high or value < low or (open_below and value == low):
-        raise OptionError(f"{name}={value!r}: must be {meaning}")
+        raise OptionError(f"{name}={value!r}: must be {'a whole number, ' if whole else ''}{meaning}")
 
 
 def new_generator(seed: int | None) -> torch.Generator:
@@ -116,11 +120,11 @@ def distribution(scores: torch.Tensor, options: GenerationOptions) -> torch.Tens
     import torch
 
     temperature = 1.0 if options.temperature is None else options.temperature
-    scores = scores / temperature
+    scores = (scores - scores.max()).double() / temperature  # no temperature, however low, divides into infinity
     if options.top_k and options.top_k < len(scores):
         kept = torch.topk(scores, options.top_k).indices
         scores = torch.full_like(scores, -math.inf).index_put((kept,), scores[kept])
-    probabilities = torch.softmax(scores, dim=-1)
+    probabilities = torch.softmax(scores, dim=-1).float()
     if options.top_p is not None and options.top_p < 1.0:
         ordered, order = torch.sort(probabilities, descending=True, stable=True)
         # A token stays while the mass before it is below top_p: the most likely one always does.

@@ -101,15 +101,16 @@ class PackedLayout:
 class CachedLayout:
     """New tokens of N rows, each row continuing what a cache holds of it.
 
-    sequences (T,) and slots (T,) say where in the cache each new token is kept; blocked (N, 1, L, S) hides the cache's unused slots
-    and what lies ahead; `keys` is S.
+    sequences (T,) and slots (T,) say where in the cache each new token is kept; `keys` is S; blocked (N, 1, L, S) hides the cache's
+    unused slots and what lies ahead, None where nothing needs hiding or (`causal`) the plain pattern does it.
     """
 
     rows: Rows
     sequences: Tensor
     slots: Tensor
-    blocked: Tensor | None
     keys: int
+    causal: bool
+    blocked: Tensor | None
 
 
 Layout = PackedLayout | CachedLayout
@@ -124,16 +125,16 @@ def attention(
         if cache is None:
             raise ValueError("a cached layout needs its cache")
         keys, values = cache.append(layer, k, v, layout)
-        causal = False
     else:
         keys, values = rows.split(k).transpose(1, 2), rows.split(v).transpose(1, 2)
-        causal = layout.causal and layout.blocked is None
+    causal = layout.causal and layout.blocked is None
     out = batched_attention(rows.split(q).transpose(1, 2), keys, values, layout.blocked, causal)
     return rows.join(out.transpose(1, 2))
 
 
 PLAIN_KEYS = 512
-"""Longest row for which three plain products beat the fused kernel's backward pass on the CPU (`python -m benchmarks --only attention`)."""
+"""Longest row for which three plain products beat the fused kernel's backward pass on the CPU, as measured by
+`python -m benchmarks --only attention`."""
 
 
 def batched_attention(q: Tensor, k: Tensor, v: Tensor, blocked: Tensor | None = None, causal: bool = False) -> Tensor:

@@ -16,7 +16,8 @@ from qwenvl.models.rope import Rotary, apply_rotary
 
 
 class Decoder(nn.Module):
-    """embed(ids (T,)) -> (T, D); forward(x (T, D), table, layout, cache) -> (T, D) after the final norm; logits(x) -> (..., vocab)."""
+    """embed(ids (T,)) -> (T, D); forward(x (T, D), table, layout, cache) -> (T, D) after the final norm;
+    logits(x (..., D)) -> (..., vocab)."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()

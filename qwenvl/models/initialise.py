@@ -16,8 +16,12 @@ STD = 0.02  # initializer_range of the published config.json
 
 @torch.no_grad()
 def initialise(model: VisionLanguageModel, seed: int) -> None:
-    """Draw every parameter in place. The decoder and resampler follow the published code; the tower, which the paper takes
-    from OpenCLIP, follows the same normal draw with its patch embedding scaled to its inputs."""
+    """Draw every parameter in place, as functions of `seed` alone.
+
+    Decoder and resampler follow the published modeling_qwen.py and visual.py (repository wangjl1993/extract_human_attri @ fc9525f),
+    but for the resampler's joint projection, left there to torch's default and drawn here like any matrix. The tower, which the
+    paper takes from OpenCLIP, follows the same normal draw with its patch embedding scaled to its inputs.
+    """
     generator = torch.Generator().manual_seed(seed)
     _tower(model.vision_tower, generator)
     _connector(model.connector, generator)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 
 class RMSNorm(nn.Module):
-    """Computed in float32, cast back, then weighted: the order of the published code, which decides bfloat16 results."""
+    """Normalised in float32 (rms_norm does so inside), cast back, then weighted: the published order, which decides what bfloat16
+    gives."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -16,7 +17,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), (x.shape[-1],), eps=self.eps).to(x.dtype) * self.weight
+        return F.rms_norm(x, (x.shape[-1],), eps=self.eps) * self.weight
 
 
 def resize_table(table: Tensor, height: int, width: int) -> Tensor:

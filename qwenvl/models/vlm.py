@@ -59,7 +59,8 @@ class VisionLanguageModel(nn.Module):
         if patches is not None and grids is not None and visual_slots is not None and len(grids):
             visual = self.visual(patches, grids, patch_features)
             if len(visual) != len(visual_slots):
-                raise ValueError(f"{len(visual_slots)} placeholders in the text, {len(visual)} visual tokens from {len(grids)} pictures")
+                counts = f"{len(visual_slots)} placeholders in the text, {len(visual)} visual tokens"
+                raise ValueError(f"{counts} from {len(grids)} pictures")
             x = x.index_copy(0, visual_slots, visual.to(x.dtype))
         elif self.training:
             x = x + 0.0 * self._dummy_visual().mean().to(x.dtype)

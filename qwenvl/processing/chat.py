@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from qwenvl.families.spec import FamilySpec, Markup
 from qwenvl.processing.regions import Piece, Special, write_regions
 from qwenvl.processing.tokenizer import Tokenizer
-from qwenvl.types import IGNORE_INDEX, ImagePart, Message, Part, QwenVLError, RegionPart, Sample, Style, TextPart
+from qwenvl.types import IGNORE_INDEX, ImagePart, Message, Part, QwenVLError, RegionPart, Sample, Style, TextPart, name_of
 
 
 class RenderError(QwenVLError, ValueError):
@@ -64,7 +64,7 @@ def render(
     assistant's header in chat, nothing in raw; a last assistant message is then left open, to be continued.
     Raises PlaceholderError, RenderError or RegionError, naming the sample.
     """
-    where = f"sample {sample.id!r}" if sample.id else "sample"
+    where = name_of(sample.id)
     if len(visual_counts) != len(sample.images):
         raise PlaceholderError(f"{where}: {len(sample.images)} pictures but visual token counts for {len(visual_counts)}")
     if not sample.messages:

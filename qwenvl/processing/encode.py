@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +15,7 @@ from qwenvl.processing.grid import image_grid
 from qwenvl.processing.image import ImageError, image_to_patches, open_image
 from qwenvl.processing.positions import positions_1d
 from qwenvl.processing.tokenizer import Tokenizer, TokenizerError
-from qwenvl.types import Encoded, ImagePart, QwenVLError, Sample, Style
-
-__all__ = ["ContextError", "PlaceholderError", "Processor", "ReadyPicture", "check_placeholders", "visual_slots_of"]
-
+from qwenvl.types import Encoded, ImagePart, QwenVLError, Sample, Style, name_of
 
 ReadyPicture = tuple[np.ndarray, tuple[int, int, int], tuple[int, int]]
 """Patches (P, C * patch * patch), grid (time, height, width), original (width, height)."""
@@ -38,6 +36,11 @@ class Processor:
                 raise TokenizerError(
                     f"{name} is id {tokenizer.special(name)} in the tokenizer but {index} in the config; they belong to two models"
                 )
+        if tokenizer.vocab_size > config.decoder.vocab_size:
+            raise TokenizerError(
+                f"the tokenizer has {tokenizer.vocab_size} ids, the model's vocabulary {config.decoder.vocab_size}; "
+                "they belong to two models"
+            )
         self.config = config
         self.spec = spec
         self.tokenizer = tokenizer
@@ -51,48 +54,65 @@ class Processor:
         `pictures`, if given, are those of the sample made ready before: several questions about one picture then share its patches.
         Raises ContextError, PlaceholderError, ImageError, RegionError or RenderError, each naming the sample.
         """
-        where = f"sample {sample.id!r}" if sample.id else "sample"
+        where = name_of(sample.id)
         if pictures is None:
             pictures = [self.ready(part, number, where) for number, part in enumerate(sample.images, start=1)]
         grids = [grid for _, grid, _ in pictures]
         counts = [self.spec.visual_tokens(self.config, grid) for grid in grids]
         rendered = render(sample, self.tokenizer, self.spec, style, counts, for_generation, self.markup)
         check_placeholders(len(rendered.visual_slots), sum(counts), where)
-        length = len(rendered.input_ids)
-        self._check_context(length, counts, where, for_generation)
-        return Encoded(
+        encoded = Encoded(
             input_ids=np.array(rendered.input_ids, dtype=np.int64),
             labels=np.array(rendered.labels, dtype=np.int64),
-            position_ids=positions_1d(length),
-            patches=self._patches([patches for patches, _, _ in pictures]),
+            position_ids=positions_1d(len(rendered.input_ids)),
+            patches=join_patches(self.config, pictures),
             grids=np.array(grids, dtype=np.int64).reshape(-1, 3),
             visual_slots=np.array(rendered.visual_slots, dtype=np.int64),
             image_sizes=tuple(size for _, _, size in pictures),
             sample_id=sample.id,
             task=sample.task,
         )
+        check_context(self.config, encoded, answering=for_generation)
+        return encoded
 
-    def ready(self, part: ImagePart, number: int = 1, where: str = "sample") -> ReadyPicture:
-        """Patches, grid and original (width, height) of one picture."""
-        try:
-            picture = open_image(part.image)
-        except ImageError as error:
-            raise ImageError(f"{where}, picture {number}: {error}") from error
-        grid = image_grid(self.config, self.spec, *picture.size)
-        return image_to_patches(picture, self.config, self.spec), grid, picture.size
+    def ready(self, part: ImagePart, number: int = 1, where: str = "the prompt") -> ReadyPicture:
+        """One picture as `encode` takes it. Raises ImageError saying which: picture `number`, counted from 1, of `where`."""
+        return ready_picture(self.config, self.spec, part.image, f"{where}, picture {number}")
 
-    def _patches(self, patches: list[np.ndarray]) -> np.ndarray:
-        vision = self.config.vision
-        none = np.empty((0, vision.in_channels * vision.patch_size**2), dtype=np.float32)
-        return patches[0] if len(patches) == 1 else np.concatenate([none, *patches])
 
-    def _check_context(self, length: int, counts: list[int], where: str, for_generation: bool) -> None:
-        limit = self.config.decoder.max_position_embeddings
-        if length + for_generation > limit:  # a prompt needs room for one token of the answer
-            pictures = f" ({sum(counts)} of them for {len(counts)} pictures)" if counts else ""
-            raise ContextError(
-                f"{where}: {length} tokens{pictures} do not fit in the context of {limit}; shorten the text or leave out pictures"
-            )
+def ready_picture(config: ModelConfig, spec: FamilySpec, source: Any, where: str) -> ReadyPicture:
+    """Patches, grid and original (width, height) of anything `open_image` takes. Raises ImageError naming `where`."""
+    try:
+        picture = open_image(source)
+    except ImageError as error:
+        raise ImageError(f"{where}: {error}") from error
+    return image_to_patches(picture, config, spec), image_grid(config, spec, *picture.size), picture.size
+
+
+def join_patches(config: ModelConfig, pictures: Sequence[ReadyPicture]) -> np.ndarray:
+    """Patches (P, C * patch * patch) float32 of all pictures, one after the other; P is 0 without pictures."""
+    if len(pictures) == 1:
+        return pictures[0][0]
+    none = np.empty((0, config.vision.in_channels * config.vision.patch_size**2), dtype=np.float32)
+    return np.concatenate([none, *(patches for patches, _, _ in pictures)])
+
+
+def check_context(config: ModelConfig, encoded: Encoded, answering: bool) -> None:
+    """The one check that a sequence fits in the context; with `answering`, the first token of an answer too.
+
+    Raises ContextError with all the numbers.
+    """
+    length, pictures, limit = len(encoded), len(encoded.grids), config.decoder.max_position_embeddings
+    if length + answering <= limit:
+        return
+    share = f" ({len(encoded.visual_slots)} of them for {_pictures(pictures)})" if pictures else ""
+    fits = "leave no room for an answer" if length == limit else "do not fit"
+    advice = "shorten the text or leave out pictures" if pictures else "shorten the text"
+    raise ContextError(f"{name_of(encoded.sample_id)}: {length} tokens{share} {fits} in the context of {limit}; {advice}")
+
+
+def _pictures(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count} pictures"
 
 
 def check_placeholders(placeholders: int, visual_tokens: int, where: str) -> None:
@@ -119,7 +139,8 @@ def visual_slots_of(
         side = config.vision.image_size // config.vision.patch_size
         counts = [get_family(config.family).visual_tokens(config, (1, side, side))] * len(starts)
     if len(counts) != len(starts):
-        raise PlaceholderError(f"{where}: {len(starts)} image spans in the text but {len(counts)} pictures")
+        found = "1 image span" if len(starts) == 1 else f"{len(starts)} image spans"
+        raise PlaceholderError(f"{where}: {found} in the text but {_pictures(len(counts))}")
     for number, (start, end, count) in enumerate(zip(starts, ends, counts, strict=True), start=1):
         check_placeholders(int(end - start - 1), count, f"{where}, picture {number}")
     spans = [np.arange(start + 1, end, dtype=np.int64) for start, end in zip(starts, ends, strict=True)]

@@ -76,7 +76,8 @@ class Tokenizer:
         try:
             return self.specials[name]
         except KeyError:
-            raise TokenizerError(f"this tokenizer has no special token {name!r}; it has {', '.join(self.specials)}") from None
+            named = ", ".join(known for known in self.specials if "extra_" not in known)  # hundreds of them have no meaning
+            raise TokenizerError(f"this tokenizer has no special token {name!r}; it has {named}") from None
 
     def is_special(self, index: int) -> bool:
         return index in self._special_ids

@@ -63,9 +63,9 @@ class Window:
 
     def add(self, losses: Mapping[str, Tensor], by_task: Tensor | None) -> None:
         """losses: this rank's share of each of the step's losses; by_task (tasks, 2): summed loss and count."""
-        self.losses += torch.stack([losses[name].detach() if name in losses else torch.zeros(()) for name in self.names]).double()
+        self.losses += torch.stack([losses[name].detach().cpu() if name in losses else torch.zeros(()) for name in self.names]).double()
         if by_task is not None:
-            self.by_task += by_task.double()
+            self.by_task += by_task.cpu().double()
 
     def sum_over(self, world: World) -> None:
         flat = world.sum(torch.cat([self.losses, self.by_task.flatten()]))

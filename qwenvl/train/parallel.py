@@ -18,6 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from qwenvl.runtime import resolve_device
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -29,6 +31,14 @@ class World:
     @property
     def leads(self) -> bool:
         return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where this rank computes: its GPU, shared in turn where there are fewer GPUs than ranks; the CPU where there is none."""
+        device = resolve_device()
+        if device.type != "cuda":
+            return device
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over ranks, in place."""
@@ -85,6 +95,17 @@ class GradientBuffer:
 # Without these, glibc hands every large activation back to the kernel and faults it in again: 30,000 page faults a step of stage
 # 0 of the nano, 2,000 with them.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 33), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}
+
+# oneDNN, and torch's layer over it, each keep the last 1024 products in bf16 that they prepared, about 0.3 MB for every shape.
+# Packed rows bring new shapes with every step: without a bound a rank grows by several MB a step, up to several GB
+# (the same in github.com/pytorch/pytorch/issues/98688). A step of the nano prepares fewer than 100.
+BOUND_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256", "LRU_CACHE_CAPACITY": "256"}
+
+
+def bound_caches() -> None:
+    """Limit what the matrix library remembers. Read at its first product, so this must come before; what the user set stays."""
+    for name, capacity in BOUND_CACHES.items():
+        os.environ.setdefault(name, capacity)
 
 
 GRACE = 5.0

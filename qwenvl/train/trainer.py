@@ -55,6 +55,8 @@ class Trainer:
         self.recipe, self.model, self.objective = recipe, model, objective
         self.stream, self.fingerprint, self.world = stream, dict(fingerprint), world
         self.run = Path(recipe.run)
+        model.to(world.device)
+        objective.to(world.device)
         named = named_trainables(model, objective)
         self.optimiser = build_optimiser(named, recipe.optim, model.config.vision.num_hidden_layers)
         self.gradients = GradientBuffer(parameter for _, parameter in named)
@@ -65,14 +67,15 @@ class Trainer:
 
     def start(self, resume: bool) -> None:
         """Take the weights that the recipe starts from, or everything from the run's newest checkpoint."""
-        if self.world.leads:
-            self._lock = lock_run(self.run)
         if resume:
             self._restore(latest(self.run))
         elif list_checkpoints(self.run):
             raise CheckpointError(f"{self.run}: already holds a run; add --resume, or choose another folder with --set run=FOLDER")
         else:
             load_parts(self.model, self.objective.dense_heads, self.recipe.init_from, self.fingerprint)
+        if self.world.leads:
+            # After what may be refused, so that a mistake leaves no folder behind.
+            self._lock = lock_run(self.run)
         self.world.wait()
         if self.world.leads:
             (self.run / "recipe.yaml").write_text(to_yaml(self.recipe), encoding="utf-8")
@@ -164,7 +167,7 @@ class Trainer:
         """Add the gradients of this micro-batch's share of the step's loss."""
         bf16 = self.recipe.train.precision == "bf16"
         with torch.autocast(self.gradients.flat.device.type, torch.bfloat16) if bf16 else nullcontext():
-            terms = self.objective(self.model, batch)
+            terms = self.objective(self.model, batch.to(self.world.device))
         # A count of zero belongs to a sum of zero terms.
         losses = {name: value / (counts[name] or 1.0) for name, value in terms.sums.items()}
         total = torch.stack([self.objective.coefficients[name] * value for name, value in losses.items()]).sum()

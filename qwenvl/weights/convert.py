@@ -1,5 +1,7 @@
 """Start a model from pretrained parts, as the paper does: the tower from OpenCLIP's ViT-bigG, the decoder from Qwen-7B.
 
+From Python only (see `start_from_pretrained`): whoever has these weights has them in files of their own.
+
 Source: section 2.1 of arXiv 2308.12966. Names of OpenCLIP: VisionTransformer in src/open_clip/transformer.py
 (mlfoundations/open_clip @ 89fb801).
 """
@@ -102,9 +104,18 @@ def start_from_pretrained(
     openclip: Mapping[str, torch.Tensor] | None = None,
     qwen: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Copy pretrained parts into a model that has its other parameters already (see models/initialise.py).
+    """Copy pretrained parts into a model that has its other parameters already.
 
-    Raises WeightsError if a part does not fill its room exactly; the model is untouched then.
+        model = VisionLanguageModel(find_preset("qwen-vl-7b").config).to(torch.bfloat16)
+        initialise(model, seed=0)
+        openclip = torch.load("open_clip_pytorch_model.bin", mmap=True, weights_only=True)  # OpenCLIP's ViT-bigG-14
+        qwen = {tensor.name: tensor.read() for tensor in open_tensors(Path("Qwen-7B")).values()}
+        start_from_pretrained(model, openclip, qwen)
+        save_model(model, "qwen-vl-start")
+
+    openclip: names and tensors of a whole OpenCLIP model, its class token and text tower passed over; qwen: of a Qwen-7B
+    (whose 151,936 rows have room for Qwen-VL's special tokens). None leaves a part as it is. Tensors are copied in the
+    model's own dtype. Raises WeightsError if a part does not fill its room exactly; the model is untouched then.
     """
     import torch
 

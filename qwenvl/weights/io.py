@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from qwenvl.config import ConfigError, ModelConfig
+from qwenvl.config import ConfigError, ModelConfig, in_words
 from qwenvl.families import family_of_config, get_family
 from qwenvl.families.spec import FamilySpec
 from qwenvl.runtime import resolve_device
@@ -55,7 +55,7 @@ def read_config(folder: str | Path) -> tuple[dict[str, Any], ModelConfig, Family
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {error.title}: {key}: {first['msg']}") from None
+        raise ConfigError(f"{path}: {error.title}: {in_words(key, first['msg'])}") from None
 
 
 def _check_types(raw: Mapping[str, Any], template: Mapping[str, Any], where: str, parent: str = "") -> None:
@@ -78,10 +78,17 @@ def _kind(value: Any) -> str:
 def build_meta(config: ModelConfig) -> VisionLanguageModel:
     """The model with shapes and no memory: to count parameters, or to be given tensors."""
     import torch
+    from torch.overrides import TorchFunctionMode
 
     from qwenvl.models.vlm import VisionLanguageModel
 
-    with torch.device("meta"):
+    class NoDraws(TorchFunctionMode):
+        """Leaves out nn.Embedding's normal draw: of a tensor without memory it would import sympy, which takes a second."""
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return None if func is torch.nn.init.normal_ else func(*args, **(kwargs or {}))
+
+    with torch.device("meta"), NoDraws():
         return VisionLanguageModel(config)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +27,7 @@ def write_shards(
     quantize: Quantization | None, dtype: torch.dtype | None, max_shard_bytes: int,
 ) -> None:
     """Write the entries under their published names into `scratch`: one file, or shards with an index, one in memory at a time."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     sizes = [_stored_bytes(entry, parameters, quantize, dtype) for entry in entries]
@@ -37,7 +38,12 @@ def write_shards(
         tensors: dict[str, torch.Tensor] = {}
         for entry in shard:
             tensors |= _to_store(entry.published, entry.to_published(parameters), quantize, dtype)
-        save_file(tensors, str(scratch / name), metadata={"format": "pt"})
+        try:
+            save_file(tensors, str(scratch / name), metadata={"format": "pt"})
+        except SafetensorError as error:  # a full disk, say
+            raise WeightsError(f"{name}: cannot be written ({error}); make room or give another folder") from None
+        # The library writes for the owner alone. The folder was made under the umask, so its bits say what others may do.
+        (scratch / name).chmod(scratch.stat().st_mode & 0o666)
         weight_map |= dict.fromkeys(tensors, name)
     if len(shards) > 1:
         index = {"metadata": {"total_size": sum(sizes)}, "weight_map": dict(sorted(weight_map.items()))}
@@ -84,11 +90,11 @@ def whole_or_nothing(folder: Path) -> Iterator[Path]:
     """A scratch folder beside `folder` whose files move there in the end: all of them, or none if the body raises."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        scratch = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
+        scratch.mkdir()
     except OSError as error:
         raise WeightsError(f"{folder}: cannot be written ({error.strerror})") from None
     try:
-        scratch.chmod(0o755)
         yield scratch
         for path in scratch.iterdir():
             with path.open("rb") as file:

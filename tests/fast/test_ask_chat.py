@@ -78,6 +78,17 @@ def test_ask_without_a_box_writes_no_picture_and_says_so(
     assert not (tmp_path / "out.png").exists()
 
 
+def test_an_empty_answer_is_said_to_be_one(
+    model: str, image: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_it_say(monkeypatch, "", "<box>(1,2)")
+    assert ask(image, "Where is the dog?", model=model) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err == "(the model gave no answer)\n"
+    assert ask(image, "Where is the dog?", model=model) == 0
+    assert "--raw" in capsys.readouterr().err
+
+
 def test_ask_takes_no_picture_and_several(
     model: str, image: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

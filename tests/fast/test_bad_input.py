@@ -117,6 +117,22 @@ def test_a_missing_or_empty_question(
     assert "question" in line.lower()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["Where is it?", "good.png"], "the question comes last: qwenvl ask good.png 'Where is it?'"),
+        (["good.png", "Where", "is", "it?"], "quotes"),
+        (["good.png", "good.png"], "is a file"),
+        (["Where?", "--boxes", "out.png"], "--boxes needs a picture"),
+    ],
+)
+def test_arguments_in_disorder_are_wrong_usage_with_the_way_out(
+    here: Path, model: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert words in fails(capsys, "ask", *arguments, "--model", str(model))
+    assert main(["ask", *arguments, "--model", str(model)]) == 2
+
+
 def test_a_prompt_beyond_the_context_is_told_with_counts(
     here: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,9 +154,12 @@ def test_a_model_that_is_not_there_or_not_whole_is_named(
     (here / "json" / "config.json").write_text("{")
     shutil.copytree(model, here / "mute")
     (here / "mute" / "tokenizer.json").unlink()
+    shutil.copytree(model, here / "endless")
+    (here / "endless" / "generation_config.json").write_text('{"max_new_tokens": "many"}')
     expected = {
         "no-such-model": ["no-such-model"], "./none": ["none"], "nobody/nothing": ["nobody/nothing"], "bare": ["config.json"],
         "bent": [name, "shape"], "cut": ["model.safetensors"], "json": ["config.json"], "mute": ["tokenizer"],
+        "endless": ["generation_config.json", "max_new_tokens"],
     }  # fmt: skip
     for folder, words in expected.items():
         line = fails(capsys, "ask", "good.png", "What is this?", "--model", folder, "--boxes", "out.png")
@@ -158,8 +177,12 @@ def test_a_place_where_no_picture_can_be_saved_is_told_before_the_answer(
 
 
 @pytest.mark.parametrize(
-    "options", [["--temperature", "-1"], ["--top-p", "2"], ["--max-new-tokens", "0"], ["--device", "toaster"], ["--dtype", "int3"]]
-)
+    "options",
+    [
+        ["--temperature", "-1"], ["--top-p", "2"], ["--max-new-tokens", "0"], ["--seed", "-1"], ["--seed", "99999999999999999999"],
+        ["--device", "toaster"], ["--dtype", "int3"],
+    ],
+)  # fmt: skip
 def test_an_option_out_of_range_is_named(
     here: Path, model: Path, capsys: pytest.CaptureFixture[str], options: list[str]
 ) -> None:

@@ -60,6 +60,8 @@ def test_every_verb_explains_itself_without_torch(verb: str) -> None:
     result = run(verb, "--help")
     assert result.returncode == 0, result.stderr
     assert "usage: qwenvl " + verb in result.stdout
+    assert "examples:\n  qwenvl " + verb in result.stdout
+    assert "None" not in result.stdout
     assert "torch" not in loaded_after(code)
 
 
@@ -155,6 +157,27 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
     assert errors.read_text() == ""
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["model", "--help"], ["model", "list"]])
+def test_no_way_of_losing_the_output_gives_a_traceback(arguments: list[str]) -> None:
+    command = " ".join([sys.executable, "-m", "qwenvl", *arguments])
+    for output, code, line in ((">/dev/full", 1, "No space left on device"), (">&-", 0, ""), ("| true", 0, "")):
+        result = subprocess.run(["bash", "-c", f"{command} {output}"], capture_output=True, text=True, timeout=120)
+        assert result.returncode == code and line in result.stderr, (output, result.stderr)
+        assert result.stderr.count("\n") == bool(line), result.stderr
+
+
+def test_help_of_a_verb_in_both_orders() -> None:
+    assert run("help", "model").stdout == run("model", "--help").stdout != ""
+    assert run("help", "mdoel").returncode == 2
+
+
+def test_a_terminal_without_chinese_letters_gets_question_marks() -> None:
+    code = "from qwenvl.cli import main as cli; cli.run = lambda arguments: print('狗') or 0; raise SystemExit(cli.main([]))"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "?\n", "")
+
+
 def test_doctor_says_what_a_bug_report_needs() -> None:
     result = run("doctor", "--json")
     assert result.returncode == 0, result.stderr
@@ -162,4 +185,4 @@ def test_doctor_says_what_a_bug_report_needs() -> None:
     needed = "qwenvl python torch cpu cuda memory_gib default_device default_dtype offline packages models scenes"
     assert set(needed.split()) <= report.keys()
     assert report["packages"]["torch"] == report["torch"]
-    assert report["default_dtype"] in ("float32", "bfloat16")
+    assert report["default_dtype"] in ("float32", "bfloat16", "that of the file")

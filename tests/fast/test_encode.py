@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from qwenvl.processing.encode import ContextError, PlaceholderError, Processor, 
 from qwenvl.processing.image import ImageError, image_to_patches
 from qwenvl.processing.messages import MessageError, messages_to_sample
 from qwenvl.processing.positions import next_position, positions_1d
-from qwenvl.processing.tokenizer import TokenizerError
+from qwenvl.processing.tokenizer import Tokenizer, TokenizerError
 from qwenvl.types import IGNORE_INDEX, Encoded, ImagePart, Message, RegionPart, Sample, TextPart
 from tests.small_text import golden_tokens, small_config, small_tokenizer
 
@@ -81,8 +82,13 @@ def test_too_long_is_refused_not_cut() -> None:
         processor(context=length - 1).encode(sample, "raw")
     prompt = messages_to_sample("How many?")
     length = len(processor().encode(prompt, "raw", for_generation=True))
-    with pytest.raises(ContextError, match="shorten the text"):
+    with pytest.raises(ContextError) as caught:
         processor(context=length).encode(prompt, "raw", for_generation=True)
+    said = f"the prompt: {length} tokens leave no room for an answer in the context of {length}; shorten the text"
+    assert str(caught.value) == said
+    shown = messages_to_sample([{"role": "user", "content": [{"type": "image", "image": PICTURE}]}])
+    with pytest.raises(ContextError, match=r"^the prompt: 6 tokens \(4 of them for 1 picture\) do not fit in the context of 5;"):
+        processor(context=5).encode(shown, "raw")
 
 
 def test_bad_picture_names_sample_and_number() -> None:
@@ -94,6 +100,15 @@ def test_bad_picture_names_sample_and_number() -> None:
 def test_tokenizer_of_another_model_is_refused() -> None:
     with pytest.raises(TokenizerError, match="two models"):
         Processor(find_preset("qwen-vl-7b").config, SPEC, small_tokenizer())
+
+
+def test_a_tokenizer_with_more_ids_than_the_model_is_refused() -> None:
+    config = small_config(small_tokenizer())
+    data = json.loads(small_tokenizer().to_json())
+    data["added_tokens"].append(data["added_tokens"][-1] | {"id": config.decoder.vocab_size, "content": "<one more>"})
+    tokenizer = Tokenizer.from_json(json.dumps(data))
+    with pytest.raises(TokenizerError, match="the tokenizer has 321 ids, the model's vocabulary 320"):
+        Processor(config, SPEC, tokenizer)
 
 
 def test_r3_mismatch_names_sample_and_both_numbers() -> None:
@@ -122,7 +137,7 @@ def test_slots_are_found_whatever_the_placeholders_say() -> None:
         ("S..S..E..E", None, "do not pair up"),
         ("S...E", None, "ids, picture 1: 3 placeholders .* 4 visual tokens"),
         ("S....ES.....E", None, "picture 2: 5 placeholders"),
-        ("S....E", [4, 4], "1 image spans in the text but 2 pictures"),
+        ("S....E", [4, 4], "1 image span in the text but 2 pictures"),
         ("S....E", [5], "4 placeholders .* 5 visual tokens"),
     ],
 )

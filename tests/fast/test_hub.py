@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.weights import hub
 from qwenvl.weights.hub import ModelNotFound, resolve
 from qwenvl.weights.io import load_model, save_model
+from tests.fast.tiny import write_tiny
 
 COMMIT = "c" * 40
 MODEL_ID = "team/tiny-vl"
@@ -113,24 +115,39 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def served(published: Path) -> Iterator[LoopbackHub]:
-    server = LoopbackHub(published)
+@contextmanager
+def serving(folder: Path) -> Iterator[LoopbackHub]:
+    server = LoopbackHub(folder)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def served(published: Path) -> Iterator[LoopbackHub]:
+    with serving(published) as server:
+        yield server
 
 
 def resolve_elsewhere(name: str, cache: Path, endpoint: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`resolve` in a process of its own: huggingface_hub reads its environment when it is first imported."""
+    """`resolve` in a process of its own."""
     code = "import sys; from qwenvl.weights.hub import resolve; print(resolve(sys.argv[1]))"
+    return python_elsewhere(["-c", code, name], cache, endpoint, **environment)
+
+
+def python_elsewhere(
+    arguments: list[str], cache: Path, endpoint: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """A process of its own: huggingface_hub reads its environment when it is first imported."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "QWENVL_"))}
     # A proxy of the machine would otherwise be asked for loopback.
     kept |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "HF_HOME": str(cache), "HF_ENDPOINT": endpoint, **environment}
-    return subprocess.run([sys.executable, "-c", code, name], env=kept, capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, *arguments], env=kept, capture_output=True, text=True, timeout=120)
 
 
 def last_line(process: subprocess.CompletedProcess[str]) -> str:
@@ -162,6 +179,21 @@ def test_r14_a_hub_id_is_downloaded_once_then_used_offline(served: LoopbackHub, 
     assert "cannot be reached; check the connection" in last_line(nowhere)
 
 
+def test_r14_ask_takes_a_hub_id_as_its_model(tmp_path: Path) -> None:
+    """The command itself: it answers from the hub, then from the cache without it, and says in one line what it cannot find."""
+    ask = ["-m", "qwenvl", "ask", "How many?", "--json", "--max-new-tokens", "3", "--device", "cpu", "--model"]
+    with serving(write_tiny(tmp_path / "repository")) as server:
+        online = python_elsewhere([*ask, MODEL_ID], tmp_path, server.address)
+    offline = python_elsewhere([*ask, MODEL_ID], tmp_path, server.address, QWENVL_OFFLINE="1")
+    for process in (online, offline):
+        assert process.returncode == 0, process.stderr
+        assert json.loads(process.stdout)["model"] == MODEL_ID
+    assert online.stdout == offline.stdout
+    missing = python_elsewhere([*ask, "team/other"], tmp_path, server.address, QWENVL_OFFLINE="1")
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert missing.stderr.startswith("qwenvl: team/other: ") and missing.stderr.count("\n") == 1
+
+
 def test_a_hub_without_the_model_or_the_revision_says_so(served: LoopbackHub, tmp_path: Path) -> None:
     unknown = resolve_elsewhere("team/other", tmp_path, served.address)
     assert f"team/other: no such folder here, and {served.address} has no such model" in last_line(unknown)
@@ -174,6 +206,26 @@ def test_an_interrupted_download_is_not_taken_for_a_model(served: LoopbackHub, t
     (Path(first.stdout.strip()) / "config.json").unlink()
     offline = resolve_elsewhere(MODEL_ID, tmp_path, served.address, QWENVL_OFFLINE="1")
     assert "not whole in the local cache" in last_line(offline)
+
+
+def test_a_built_in_model_loads_in_under_two_seconds() -> None:
+    """Of this process's own time, after torch is imported; the machine may be busy with something else."""
+    code = """
+import sys, time
+import torch, qwenvl
+from qwenvl.weights.hub import builtin_models
+for name in builtin_models():
+    start = time.process_time()
+    model = qwenvl.load(name, device="cpu")
+    print(name, time.process_time() - start, model.dtype, "sympy" in sys.modules)
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    lines = process.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(hub.builtin_models())
+    for line in lines:
+        _, seconds, dtype, slow_import = line.split()
+        assert float(seconds) < 2, line
+        assert (dtype, slow_import) == ("torch.float32", "False")
 
 
 def test_a_folder_wins_over_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

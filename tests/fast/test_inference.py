@@ -14,10 +14,14 @@ from PIL import Image
 import qwenvl
 from qwenvl.inference.draw import COLOURS, draw_regions, find_fonts, runs_of
 from qwenvl.inference.sampling import OptionError
-from qwenvl.inference.session import Session, alpha_of, split_prompt
+from qwenvl.inference.session import Session, alpha_of, run_model, split_prompt
+from qwenvl.models.attention import PackedLayout
 from qwenvl.models.rope import ntk_alpha
+from qwenvl.processing.tokenizer import train_tokenizer
 from qwenvl.types import Encoded, QwenVLError, Region
+from qwenvl.weights.io import save_model
 from tests.fast.tiny import CONTEXT, TRAINED_LENGTH, ids_of, make_it_say, picture, random_prompt, write_tiny
+from tests.small_text import CORPUS, small_tokenizer
 
 TOLERANCE = 2e-5
 
@@ -39,9 +43,6 @@ def ask(*content: object, text: str = "Where is it?") -> list[dict[str, object]]
 
 def no_cache(model: qwenvl.QwenVL, prompt: Encoded, tokens: list[int], alpha: float) -> torch.Tensor:
     """Logits after the prompt and after each of `tokens`, recomputed from the start at the prompt's alpha."""
-    from qwenvl.inference.session import run_model
-    from qwenvl.models.attention import PackedLayout
-
     ids = np.concatenate([prompt.input_ids, tokens])
     whole = prompt.with_(input_ids=ids, labels=ids, position_ids=np.tile(np.arange(len(ids)), (3, 1)))
     hidden = run_model(model.model, [whole], [alpha], PackedLayout.of(torch.zeros(len(ids), dtype=torch.long)))
@@ -60,6 +61,59 @@ def test_cache_equals_no_cache(model: qwenvl.QwenVL, length: int) -> None:
     cached = torch.cat([session.prefill(), *(session.step([token]) for token in tokens)])
     assert session.next_positions == [length + len(tokens)]
     torch.testing.assert_close(cached, no_cache(model, prompt, tokens, session.alphas[0]), atol=TOLERANCE, rtol=0)
+
+
+def spoken(model: qwenvl.QwenVL) -> list[Encoded]:
+    """With one picture and with two, up to the trained length and beyond it: at alpha 1, 3 and 7."""
+    return [
+        model.encode(ask(picture(1), text="?"), style="raw"),
+        model.encode(ask(picture(2), picture(3), text="how many"), style="raw"),
+        model.encode(ask(picture(4), picture(5), text="a red circle " * 3)),
+        model.encode(ask(picture(6), text="a red circle and a dog " * 4)),
+    ]
+
+
+def test_cache_equals_no_cache_with_pictures_across_the_trained_length(model: qwenvl.QwenVL) -> None:
+    tokens = [7, 250, 3, 42] * (TRAINED_LENGTH // 4)
+    for prompt in spoken(model):
+        session = Session(model.model, [prompt], room=len(tokens))
+        cached = torch.cat([session.prefill(), *(session.step([token]) for token in tokens)])
+        expected = no_cache(model, prompt, tokens, session.alphas[0])
+        torch.testing.assert_close(cached, expected, atol=TOLERANCE, rtol=0)
+    assert len(spoken(model)[0]) < TRAINED_LENGTH < len(spoken(model)[0]) + len(tokens), "one crosses the length while it decodes"
+
+
+def test_packed_equals_separate_with_pictures(model: qwenvl.QwenVL) -> None:
+    """Whole conversations on one axis, each at the alpha of its own length: neither pictures nor text of a neighbour are seen."""
+    together = spoken(model)
+    alphas = [alpha_of(model.model, len(one)) for one in together]
+    assert {1, 3} < set(alphas)
+    documents = torch.repeat_interleave(torch.arange(len(together)), torch.tensor([len(one) for one in together]))
+    packed = model.model.logits(run_model(model.model, together, alphas, PackedLayout.of(documents)))
+    separate = torch.cat([model.forward(one) for one in together])
+    torch.testing.assert_close(packed, separate, atol=TOLERANCE, rtol=0)
+
+
+def test_batched_logits_equal_single_with_pictures(model: qwenvl.QwenVL) -> None:
+    together = spoken(model)
+    batch, alone = Session(model.model, together, room=2), [Session(model.model, [one], room=2) for one in together]
+    torch.testing.assert_close(batch.prefill(), torch.cat([one.prefill() for one in alone]), atol=TOLERANCE, rtol=0)
+    tokens = [5, 6, 7, 8]
+    single = torch.cat([one.step([token]) for one, token in zip(alone, tokens)])
+    torch.testing.assert_close(batch.step(tokens), single, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_saved_then_loaded_answers_bitwise_the_same(model: qwenvl.QwenVL, tmp_path: Path, dtype: str) -> None:
+    first = qwenvl.load(write_tiny(tmp_path / "first"), device="cpu", dtype=dtype)
+    save_model(first.model, tmp_path / "second")
+    small_tokenizer().save(tmp_path / "second")
+    second = qwenvl.load(tmp_path / "second", device="cpu")
+    assert second.dtype is first.dtype is getattr(torch, dtype)
+    encoded = first.encode(ask(picture(1)))
+    assert torch.equal(second.forward(encoded), first.forward(encoded))
+    assert torch.equal(second.visual([picture(1)]), first.visual([picture(1)]))
+    assert second.chat(ask(picture(1)), max_new_tokens=6) == first.chat(ask(picture(1)), max_new_tokens=6)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 16, 1000])
@@ -85,7 +139,7 @@ def prompts(model: qwenvl.QwenVL) -> list[Encoded]:
     return [*spoken, *(random_prompt(model.config, length, seed=length) for length in LENGTHS)]
 
 
-def test_batched_equals_single_token_for_token(model: qwenvl.QwenVL) -> None:
+def test_r14_batched_equals_single_token_for_token(model: qwenvl.QwenVL) -> None:
     batch = model.generate(prompts(model), max_new_tokens=12)
     single = [model.generate([prompt], max_new_tokens=12)[0] for prompt in prompts(model)]
     assert [reply.tokens for reply in batch] == [reply.tokens for reply in single]
@@ -193,8 +247,17 @@ def test_bad_messages_options_and_ids_are_one_line(model: qwenvl.QwenVL) -> None
         "empty": lambda: model.chat([{"role": "user", "content": " "}]),
         "at least one": lambda: model.chat([]),
         "videos|video": lambda: model.logits(ids, [picture(1)], videos=["clip.mp4"]),
-        "0 pictures": lambda: model.logits(ids),
-        "1 pictures|2 pictures": lambda: model.logits(ids, [picture(1), picture(2)]),
+        "1 image span in the text but 0 pictures": lambda: model.logits(ids),
+        "but 2 pictures": lambda: model.logits(ids, [picture(1), picture(2)]),
+        "picture 2: gone.png: no such file": lambda: model.logits(ids, [picture(1), "gone.png"]),
+        "give a list of pictures, not one str": lambda: model.visual("photo.png"),
+        "give a list of pictures, not one Image": lambda: model.logits(ids, picture(1)),
+        r"one sequence of whole numbers \(T,\), not int64 of shape \(2, 3\)": lambda: model.logits([[1, 2, 3], [4, 5, 6]]),
+        r"not float64": lambda: model.logits([1.5]),
+        "position_ids": lambda: model.logits([1, 2, 3], position_ids=[0, 1]),
+        "position_ids.*from 0": lambda: model.logits([1, 2, 3], position_ids=[-1, 0, 1]),
+        "assistant's; end with a user's": lambda: model.chat([*ask(), {"role": "assistant", "content": "two"}]),
+        "assistant's": lambda: model.stream([*ask(), {"role": "assistant", "content": "two"}]),
         "3 placeholders": lambda: model.logits(np.delete(ids, encoded.visual_slots[0]), [picture(1)]),
         "vocabulary": lambda: model.logits([10**6]),
         "input_ids is empty": lambda: model.logits([]),
@@ -216,7 +279,30 @@ def test_a_damaged_generation_config_is_named(tmp_path: Path) -> None:
         qwenvl.load(folder)
 
 
-def test_pictures_are_taken_in_every_openai_shape(model: qwenvl.QwenVL, tmp_path: Path) -> None:
+def test_a_damaged_value_of_a_generation_config_is_named(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path / "tiny")
+    wrong = {"chat_format": [], "max_new_tokens": "many", "eos_token_id": "<end>"}
+    for key, value in wrong.items():
+        (folder / "generation_config.json").write_text(json.dumps({key: value}))
+        with pytest.raises(QwenVLError, match=f"generation_config.json: {key}"):
+            qwenvl.load(folder)
+
+
+def test_a_tokenizer_of_another_model_is_named_with_its_folder(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path / "tiny")
+    train_tokenizer(CORPUS, 310).save(folder)
+    with pytest.raises(QwenVLError, match=r"tiny: <img> is id .* they belong to two models"):
+        qwenvl.load(folder)
+
+
+def test_ids_come_as_list_array_or_tensor(model: qwenvl.QwenVL) -> None:
+    expected = model.logits([1, 2, 3])
+    for ids in ((1, 2, 3), np.array([1, 2, 3], np.int32), torch.tensor([1, 2, 3]), [[1, 2, 3]]):
+        assert torch.equal(model.logits(ids), expected)
+    assert torch.equal(model.logits([1, 2, 3], position_ids=torch.arange(3).expand(3, -1)), expected)
+
+
+def test_r14_pictures_are_taken_in_every_openai_shape(model: qwenvl.QwenVL, tmp_path: Path) -> None:
     import base64
 
     image, held = picture(1), io.BytesIO()
@@ -257,7 +343,7 @@ def test_every_kind_at_every_edge_and_size_can_be_drawn() -> None:
     regions = [Region.box(0, 0, 1, 1, "whole"), quad, Region("point", ((1.0, 1.0),), "corner"), Region.box(-3, -3, 9, 9, "out")]
     for size in ((1, 1), (3, 900), (2000, 20), (64, 64)):
         assert draw_regions(Image.new("RGB", size), regions).size == size
-    assert draw_regions(Image.new("RGB", (100, 50)), regions, enlarge_to=480).size == (400, 200)
+    assert draw_regions(Image.new("RGB", (100, 50)), regions, enlarge_to=480).size == (500, 250)
 
 
 def test_what_no_font_can_write_becomes_a_question_mark(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,8 @@ from qwenvl.models.vlm import VisionLanguageModel
 TINY = ModelConfig(
     family="qwen_vl",
     vision=VisionConfig(
-        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, patch_size=2, image_size=8, position_grid=4
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, patch_size=2, image_size=8,
+        position_grid=4,
     ),
     connector=ResamplerConfig(num_queries=4, hidden_size=48, num_attention_heads=3),
     decoder=DecoderConfig(
@@ -40,7 +41,9 @@ def large_model(seed: int = 1) -> VisionLanguageModel:
     return model
 
 
-def run(model: VisionLanguageModel, ids: torch.Tensor, documents: torch.Tensor, positions: torch.Tensor, **pictures: torch.Tensor) -> torch.Tensor:
+def run(
+    model: VisionLanguageModel, ids: torch.Tensor, documents: torch.Tensor, positions: torch.Tensor, **pictures: torch.Tensor
+) -> torch.Tensor:
     return model.logits(model(ids, positions.expand(3, -1), PackedLayout.of(documents), **pictures))
 
 
@@ -49,7 +52,8 @@ def test_published_parameter_counts() -> None:
         model = VisionLanguageModel(find_preset("qwen-vl-7b").config)
 
     def count(*modules: nn.Module | nn.Parameter) -> int:
-        return sum(part.numel() if isinstance(part, nn.Parameter) else sum(p.numel() for p in part.parameters()) for part in modules)
+        parameters = [[part] if isinstance(part, nn.Parameter) else part.parameters() for part in modules]
+        return sum(parameter.numel() for some in parameters for parameter in some)
 
     output = count(model.connector.output_norm, model.connector.output_proj)
     assert count(model.decoder) == 7_721_324_544

@@ -54,6 +54,8 @@ def test_regions_are_written_as_published() -> None:
         (Region.box(0.5, 0.1, 0.2, 0.3), "swapped"),
         (Region.box(0.5, 0.1, 0.5, 0.3), "empty"),
         (Region("quad", ((0.1, 0.1), (0.2, 0.2))), "4 points"),
+        (Region("quad", ((0.1, 0.1), (0.2, 0.1), (0.2, 0.1), (0.1, 0.1))), "no area"),
+        (Region.box(0.1, float("nan"), 0.2, 0.3), "leaves"),
         (Region("point", ((0.1, 0.1),)), "no point"),
     ],
 )

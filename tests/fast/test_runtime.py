@@ -34,7 +34,7 @@ def test_a_finished_write_replaces_the_file(tmp_path: Path) -> None:
     assert target.stat().st_mode == plain.stat().st_mode
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "nonsense", "cuda:-1"])
+@pytest.mark.parametrize("name", ["cuda:99", "nonsense", "cuda:-1", "meta", "mps", "xpu"])
 def test_an_absent_device_is_one_clear_line(name: str) -> None:
     with pytest.raises(DeviceError, match=name) as error:
         resolve_device(name)
@@ -47,6 +47,8 @@ def test_defaults_of_the_cpu() -> None:
     assert resolve_dtype("bf16") is resolve_dtype(torch.bfloat16) is torch.bfloat16
     with pytest.raises(DeviceError, match="int3"):
         resolve_dtype("int3")
+    with pytest.raises(DeviceError, match="int32"):
+        resolve_dtype(torch.int32)
 
 
 def test_threads_are_set_and_reported() -> None:

@@ -51,6 +51,11 @@ def test_draws_follow_the_distribution() -> None:
     assert (counts - expected).abs().max() < 0.03
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-40, 1e-320])
+def test_a_temperature_near_zero_is_greedy(temperature: float) -> None:
+    assert set(draws(GenerationOptions(temperature=temperature), 20)) == {1}
+
+
 def test_repetition_penalty_makes_seen_tokens_less_likely_whatever_their_sign() -> None:
     scores = penalise(LOGITS, [1, 1, 3], 2.0)
     assert scores.tolist() == [1.0, 1.5, 2.0, -2.0, 2.5]
@@ -69,7 +74,8 @@ def test_a_seed_repeats_the_draw_and_global_randomness_is_untouched() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"temperature": -1}, {"temperature": math.nan}, {"top_p": 0}, {"top_p": 1.5}, {"top_k": -1}, {"max_new_tokens": 0},
-     {"repetition_penalty": 0}, {"stop": ("",)}, {"temperature": "hot"}, {"maximum": 3}],
+     {"repetition_penalty": 0}, {"stop": ("",)}, {"temperature": "hot"}, {"maximum": 3}, {"max_new_tokens": 2.5}, {"top_k": 1.5},
+     {"seed": -1}, {"seed": 1.5}, {"seed": 2**64}, {"seed": True}],
 )  # fmt: skip
 def test_a_wrong_option_is_one_line_that_names_it(wrong: dict[str, object]) -> None:
     with pytest.raises(OptionError) as caught:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,27 @@ def test_names_equal_the_published_853(data_folder: Path) -> None:
     assert sum(torch.Size(entry.shape).numel() for entry in table) * 2 == 19_313_870_336  # total_size of the published index
     ours = [name for entry in table for name in entry.ours]
     assert sorted(ours) == sorted(parameter_shapes(model))
+
+
+# What config.json of Qwen-VL and Qwen-VL-Chat says of the mathematics (repository wangjl1993/extract_human_attri @ fc9525f).
+PUBLISHED_CONFIG = {
+    "architectures": ["QWenLMHeadModel"], "model_type": "qwen", "vocab_size": 151936, "hidden_size": 4096, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "kv_channels": 128, "intermediate_size": 22016, "seq_length": 2048, "max_position_embeddings": 8192,
+    "layer_norm_epsilon": 1e-6, "rotary_emb_base": 10000, "rotary_pct": 1.0, "use_dynamic_ntk": True, "use_logn_attn": True,
+    "no_bias": True, "tie_word_embeddings": False,
+    "visual": {
+        "heads": 16, "image_size": 448, "image_start_id": 151857, "layers": 48, "mlp_ratio": 4.9231, "output_dim": 4096,
+        "patch_size": 14, "width": 1664,
+    },
+}  # fmt: skip
+
+
+def test_the_published_config_is_the_preset_and_is_written_back_as_it_was() -> None:
+    spec = get_family("qwen_vl")
+    assert spec.parse_config(PUBLISHED_CONFIG) == find_preset("qwen-vl-7b").config
+    assert spec.write_config(find_preset("qwen-vl-7b").config) == PUBLISHED_CONFIG
+    for preset in spec.presets:
+        assert spec.parse_config(spec.write_config(preset.config)) == preset.config
 
 
 def test_saved_names_and_shapes_are_the_published_ones(saved: Path) -> None:
@@ -224,6 +247,21 @@ def test_nothing_is_left_behind_when_saving_fails(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_written_follows_the_umask(tmp_path: Path) -> None:
+    """As any file does: a server that runs as another user can read a model, and nobody more than the umask lets."""
+    for umask, file_mode, folder_mode in ((0o022, 0o644, 0o755), (0o027, 0o640, 0o750)):
+        target = tmp_path / f"{umask:o}"
+        before = os.umask(umask)
+        try:
+            save_model(tiny_model(), target, max_shard_bytes=50_000)
+            save_model(tiny_model(), target, max_shard_bytes=50_000)  # over what is there
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(target.stat().st_mode) == folder_mode
+        assert len(files := list(target.iterdir())) > 3
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {file_mode}
+
+
 # Strictness
 
 
@@ -287,6 +325,16 @@ def spoil(folder: Path, how: str) -> None:
         edit_config(folder, visual=json.loads(config.read_text())["visual"] | {"layers": 1.5})
     elif how == "key missing":
         edit_config(folder, visual={"heads": 2})
+    elif how == "no heads":
+        edit_config(folder, num_attention_heads=0)
+    elif how == "uneven heads":
+        edit_config(folder, visual=json.loads(config.read_text())["visual"] | {"heads": 5})
+    elif how == "queries no square":
+        edit_config(folder, visual=json.loads(config.read_text())["visual"] | {"n_queries": 5})
+    elif how == "two widths":
+        edit_config(folder, visual=json.loads(config.read_text())["visual"] | {"output_dim": 64})
+    elif how == "id outside":
+        edit_config(folder, visual=json.loads(config.read_text())["visual"] | {"image_start_id": 62})
     elif how == "gptq":
         edit_config(folder, quantization_config={"bits": 4})
     elif how == "no weights":
@@ -317,6 +365,11 @@ def spoil(folder: Path, how: str) -> None:
         ("visual no object", "config.json: visual is 3; expected an object"),
         ("nested wrong type", "VisionConfig: num_hidden_layers"),
         ("key missing", "missing visual.image_size"),
+        ("no heads", "DecoderConfig: num_attention_heads: Input should be greater than 0"),
+        ("uneven heads", "VisionConfig: hidden_size is 24, which num_attention_heads, 5, does not divide"),
+        ("queries no square", "ResamplerConfig: num_queries is 5; queries stand on a square grid"),
+        ("two widths", "ModelConfig: the connector's visual tokens have 64 numbers, the decoder's tokens 32"),
+        ("id outside", "ModelConfig: image_pad_id is 64, outside the vocabulary of 64"),
         ("gptq", "gptq are not supported"),
         ("no weights", "no weight file"),
         ("truncated", f"{WEIGHTS}: not a whole safetensors file"),

@@ -1,0 +1,172 @@
+"""Recipes: the faithful ones say what the paper says, all of them fit together, and a mistake in one is told in one line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from qwenvl.cli.main import main
+from qwenvl.config import ConfigError
+from qwenvl.data.mixture import DataRecipe
+from qwenvl.data.scene_rows import SceneRows
+from qwenvl.processing.encode import Processor
+from qwenvl.processing.tokenizer import Tokenizer
+from qwenvl.train import parallel
+from qwenvl.train.build import TOKENIZER
+from qwenvl.train.checkpoint import CheckpointError, lock_run
+from qwenvl.train.recipe import Recipe, load_recipe
+
+FOLDER = Path(__file__).parents[2] / "recipes" / "nano"
+FILES = sorted(FOLDER.rglob("*.yaml"))
+FAITHFUL = ("1_pretrain", "2_multitask", "3_sft")
+SEVEN_TASKS = {
+    "caption": 19.7, "vqa": 3.6, "grounded_caption": 3.5, "referring": 8.7, "naming": 8.7, "ocr": 24.8, "text": 7.8,
+}  # fmt: skip
+"""Millions of samples in the second stage: arXiv 2308.12966, section 3.2."""
+
+
+def faithful(stage: str) -> Recipe:
+    return load_recipe(FOLDER / "qwen_vl" / f"{stage}.yaml")
+
+
+def rows_of(recipe: Recipe, data: DataRecipe | None = None) -> SceneRows:
+    processor = Processor(recipe.model_config_of_stage(), recipe.family(), Tokenizer.from_folder(TOKENIZER), recipe.markup())
+    return SceneRows(data or recipe.data, processor)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_recipe_can_be_built_and_starts_from_runs_that_recipes_make(path: Path) -> None:
+    recipe = load_recipe(path)
+    rows_of(recipe)
+    assert Path(recipe.run).name == recipe.name == path.stem
+    assert recipe.deviations, "say how it departs from the paper"
+    assert set(recipe.init_from.values()) <= {load_recipe(other).run for other in FILES}
+    assert recipe.data.rows_per_step % 2 == 0, "two processes share a step"
+
+
+@pytest.mark.parametrize("stage", FAITHFUL)
+def test_faithful_recipes_have_the_published_optimiser(stage: str) -> None:
+    """arXiv 2308.12966, table of training hyperparameters in the appendix."""
+    recipe = faithful(stage)
+    optim = recipe.optim
+    assert (optim.betas, optim.eps, optim.weight_decay, optim.clip) == ((0.9, 0.98), 1e-6, 0.05, 1.0)
+    assert optim.schedule == "cosine" and optim.warmup_steps > 0 and not optim.lr_multipliers
+    assert optim.tower_layer_decay == (1.0 if stage == "3_sft" else 0.95)
+    assert recipe.train.precision == "bf16" and recipe.objective.dense_weight == 0 and not recipe.train.unfreeze_after
+    weights = recipe.data.loss
+    assert (weights.coordinate_digits, weights.box_punctuation, weights.tasks) == ((1.0, 1.0, 1.0), 1.0, {})
+
+
+def test_faithful_stages_freeze_size_and_pack_as_published() -> None:
+    first, second, third = map(faithful, FAITHFUL)
+    assert [recipe.train.frozen for recipe in (first, second, third)] == [("decoder",), (), ("vision_tower",)]
+    assert [recipe.data.packing for recipe in (first, second, third)] == ["isolate", "interleave", "isolate"]
+    assert [recipe.data.style for recipe in (first, second, third)] == ["raw", "raw", "chat"]
+    sizes = [recipe.model.image_size or 0 for recipe in (first, second, third)]
+    assert sizes[0] * 2 == sizes[1] == sizes[2]
+    assert set(first.data.tasks) == {"caption"} and first.data.chinese == pytest.approx(0.227)
+
+
+def test_faithful_second_stage_mixes_the_seven_tasks_by_the_published_counts() -> None:
+    data = faithful("2_multitask").data
+    vqa = ("what", "count", "where", "colour", "yes_no", "left_right", "above_below")
+    groups = {"vqa": vqa, "ocr": ("ocr", "ocr_quad", "find_text")}
+    for name, millions in SEVEN_TASKS.items():
+        if name != "text":
+            assert sum(data.tasks[task] for task in groups.get(name, (name,))) == pytest.approx(millions), name
+    assert data.text_rows == pytest.approx(SEVEN_TASKS["text"] / sum(SEVEN_TASKS.values()), abs=0.005)
+
+
+@pytest.mark.parametrize(
+    "told, options",
+    [
+        ("optim.warmup: unknown key; did you mean 'warmup_steps'?", ["--set", "optim.warmup=1"]),
+        ("train.steps: Input should be a valid integer", ["--set", "train.steps=many"]),
+        ("train.log_every: Input should be greater than 0", ["--set", "train.log_every=0"]),
+        ("data.rows_per_step: Input should be greater than 0", ["--set", "data.rows_per_step=0"]),
+        ("data.tasks.caption: Input should be greater than or equal to 0", ["--set", "data.tasks.caption=-1"]),
+        ("data.scenes: Tuple should have at least 1 item", ["--set", "data.scenes=[]"]),
+        ("unknown part 'tower'", ["--set", "init_from.tower=x"]),
+        ("decoder both in train.frozen and in train.unfreeze_after", ["--set", "train.unfreeze_after.decoder=3"]),
+        ("write it as dotted.key=value", ["--set", "train.steps"]),
+        ("--processes 0: give 1 or more", ["--processes", "0"]),
+        ("unknown model 'qwen-vl-nan0'", ["--set", "model.preset=qwen-vl-nan0"]),
+        ("image_size 57: must be a multiple of the patch size, 14", ["--set", "model.image_size=57"]),
+        ("neither tokenizer.json nor qwen.tiktoken", ["--set", f"model.tokenizer={FOLDER}"]),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_one_line(
+    told: str, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(FOLDER / "qwen_vl" / "1_pretrain.yaml")
+    assert main(["train", recipe, "--set", f"run={tmp_path}/run", *options]) == 1
+    said = capsys.readouterr().err
+    assert told in said and len(said.strip().splitlines()) == 1, said
+    assert not (tmp_path / "run").exists(), "a mistake leaves no folder behind"
+
+
+@pytest.mark.parametrize("options", [["--resume"], []])
+def test_weights_that_are_not_there_are_one_line_and_leave_no_folder(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--resume without a run, and a start from a run that was never made."""
+    recipe = str(FOLDER / "qwen_vl" / "1_pretrain.yaml")
+    changes = ["--set", f"run={tmp_path}/run", "--set", "init_from={decoder: " + f"{tmp_path}/nowhere" + "}"]
+    assert main(["train", recipe, *changes, *options]) == 1
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/{'run' if options else 'nowhere'}: no checkpoint in it" in said and len(said.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recipe_that_is_not_there_or_not_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "list.yaml").write_text("[1, 2]")
+    (tmp_path / "broken.yaml").write_text("name: [")
+    for name, told in (("none", "cannot be read"), ("list", "expected a mapping"), ("broken", "not valid YAML")):
+        assert main(["train", str(tmp_path / f"{name}.yaml")]) == 1
+        said = capsys.readouterr().err
+        assert told in said and f"{name}.yaml" in said and len(said.strip().splitlines()) == 1
+
+
+def test_a_run_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    changes = ["--set", f"run={tmp_path}/file/run", "--set", "init_from={}"]
+    assert main(["train", str(FOLDER / "qwen_vl" / "1_pretrain.yaml"), *changes]) == 1
+    said = capsys.readouterr().err
+    assert str(tmp_path / "file") in said and len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "told, change",
+    [
+        ("data.tasks: 'captoin' is not a task of scenes; did you mean 'caption'?", {"tasks": {"captoin": 1.0}}),
+        ("data.per_picture: 'cuont'", {"per_picture": {"cuont": 2}}),
+        ("data.loss.tasks: 'box'", {"loss": {"tasks": {"box": 2.0}}}),
+        ("data.tasks: name at least one task", {"tasks": {}}),
+        ("data.tasks: name at least one task", {"tasks": {"caption": 0.0}}),
+        ("data.tasks: name at least one task", {"scenes": [{"tasks": {"ocr": 0.0}}]}),
+    ],
+)
+def test_a_task_that_does_not_exist_or_is_never_drawn_is_refused(told: str, change: dict[str, object]) -> None:
+    recipe = faithful("1_pretrain")
+    with pytest.raises(ConfigError) as caught:
+        rows_of(recipe, DataRecipe.model_validate({"tasks": {"caption": 1.0}} | change))
+    assert told in str(caught.value)
+
+
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path) -> None:
+    held = lock_run(tmp_path)
+    with pytest.raises(CheckpointError, match="another process is training"):
+        lock_run(tmp_path)
+    held.close()
+    lock_run(tmp_path).close()
+
+
+def test_a_rank_bounds_what_the_matrix_library_remembers_unless_the_user_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in parallel.BOUND_CACHES:
+        monkeypatch.setenv(name, "")  # or what the call below sets would outlive this test
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    parallel.bound_caches()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "256" and os.environ["LRU_CACHE_CAPACITY"] == "7"
