@@ -27,7 +27,7 @@ Weights = dict[str, Annotated[float, Field(ge=0)]]
 
 
 class WeightedScenes(Strict):
-    weight: float = Field(1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0)
     spec: SceneSpec = SceneSpec()
     tasks: Weights | None = None
     """Tasks for these scenes alone; none means data.tasks."""
@@ -48,20 +48,20 @@ class DataRecipe(Strict):
     style: Style = "raw"
     packing: Packing = "share_prefix"
     """How a row is filled; `pictures` is a picture without text, for the dense objective."""
-    rows_per_step: int = Field(32, gt=0)
+    rows_per_step: int = Field(default=32, gt=0)
     """Rows of one optimiser step, over all ranks."""
-    row_tokens: int = Field(124, gt=0)
+    row_tokens: int = Field(default=124, gt=0)
     """Room of a row: tokens behind the shared picture, or tokens in all for interleave and isolate."""
     scenes: tuple[WeightedScenes, ...] = Field((WeightedScenes(),), min_length=1)
     tasks: Weights = Field(default_factory=dict)
     per_picture: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     """How many questions of a task one picture may get; 1 where not named."""
-    text_rows: float = Field(0.0, ge=0, le=1)
+    text_rows: float = Field(default=0.0, ge=0, le=1)
     """Share of rows without any picture, of task `text`."""
-    pair_rows: float = Field(0.0, ge=0, le=1)
+    pair_rows: float = Field(default=0.0, ge=0, le=1)
     """Share of rows with a dialogue about two pictures, of task `two_pictures`."""
-    chinese: float = Field(0.5, ge=0, le=1)
-    box_jitter: float = Field(0.0, ge=0)
+    chinese: float = Field(default=0.5, ge=0, le=1)
+    box_jitter: float = Field(default=0.0, ge=0)
     """Regions move by up to so many pixels of the model's picture, corner by corner: whole pixels would favour some coordinates."""
     loss: LossWeights = LossWeights()
 

@@ -63,7 +63,8 @@ class Window:
 
     def add(self, losses: Mapping[str, Tensor], by_task: Tensor | None) -> None:
         """losses: this rank's share of each of the step's losses; by_task (tasks, 2): summed loss and count."""
-        self.losses += torch.stack([losses[name].detach().cpu() if name in losses else torch.zeros(()) for name in self.names]).double()
+        values = [losses[name].detach().cpu() if name in losses else torch.zeros(()) for name in self.names]
+        self.losses += torch.stack(values).double()
         if by_task is not None:
             self.by_task += by_task.cpu().double()
 

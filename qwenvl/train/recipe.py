@@ -30,7 +30,7 @@ Source = Annotated[str, _one_of(*PARTS, "dense_heads")]
 
 class ModelRecipe(Strict):
     preset: str = "qwen-vl-nano"
-    image_size: int | None = Field(None, gt=0)
+    image_size: int | None = Field(default=None, gt=0)
     """Side of the picture in pixels for this stage; none keeps the preset's."""
     tokenizer: str | None = None
     """Folder with tokenizer.json; none means the one that ships with the package."""
@@ -38,40 +38,40 @@ class ModelRecipe(Strict):
 
 class ObjectiveRecipe(Strict):
     kind: Literal["next_token", "dense_patches"] = "next_token"
-    dense_weight: float = Field(0.0, ge=0)
+    dense_weight: float = Field(default=0.0, ge=0)
     """Weight of the dense patch loss beside next-token prediction."""
-    box_loss_weight: float = Field(2.0, ge=0)
+    box_loss_weight: float = Field(default=2.0, ge=0)
     """Within the dense loss: weight of the box error beside the class error."""
 
 
 class OptimRecipe(Strict):
     lr: float = Field(gt=0)
-    min_lr: float = Field(0.0, ge=0)
+    min_lr: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-6
-    weight_decay: float = Field(0.05, ge=0)
-    clip: float = Field(1.0, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    clip: float = Field(default=1.0, gt=0)
     schedule: Literal["cosine", "trapezoid"] = "cosine"
-    warmup_steps: int = Field(0, ge=0)
-    decay_fraction: float = Field(0.25, gt=0, le=1)
+    warmup_steps: int = Field(default=0, ge=0)
+    decay_fraction: float = Field(default=0.25, gt=0, le=1)
     """Trapezoid only: the last part of the steps, over which the rate falls linearly to min_lr."""
     lr_multipliers: dict[Part, float] = Field(default_factory=dict)
-    tower_layer_decay: float = Field(1.0, gt=0, le=1)
+    tower_layer_decay: float = Field(default=1.0, gt=0, le=1)
 
 
 class TrainRecipe(Strict):
     steps: int = Field(ge=0)
-    micro_batch_rows: int = Field(16, gt=0)
+    micro_batch_rows: int = Field(default=16, gt=0)
     """Rows in one forward pass of one process; the rest of its share of data.rows_per_step is accumulated."""
     precision: Literal["float32", "bf16"] = "bf16"
     frozen: tuple[Part, ...] = ()
     unfreeze_after: dict[Part, int] = Field(default_factory=dict)
     """Parts frozen for their first so many steps."""
-    checkpoint_every: int = Field(200, gt=0)
-    keep_checkpoints: int = Field(2, gt=0)
-    log_every: int = Field(10, gt=0)
-    curve_every: int = Field(200, gt=0)
-    threads: int = Field(1, gt=0)
+    checkpoint_every: int = Field(default=200, gt=0)
+    keep_checkpoints: int = Field(default=2, gt=0)
+    log_every: int = Field(default=10, gt=0)
+    curve_every: int = Field(default=200, gt=0)
+    threads: int = Field(default=1, gt=0)
     """Threads of each process."""
 
 
@@ -81,7 +81,7 @@ class Recipe(Strict):
     """Folder for checkpoints, metrics and the final model."""
     summary: str = ""
     """One line about the model that comes out, for its card."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     deviations: tuple[str, ...] = ()
     """In which ways, in words, this recipe departs from the published one."""
     init_from: dict[Source, str] = Field(default_factory=dict)
