@@ -179,11 +179,12 @@ def test_every_merge_joins_two_tokens_of_lower_rank() -> None:
     assert all(max(ranks[left], ranks[right]) < ranks[left + right] for left, right in merges)
 
 
-@pytest.mark.skipif(not PUBLISHED, reason="QWENVL_QWEN_TIKTOKEN does not name the published qwen.tiktoken")
-def test_published_file_loads_in_seconds_and_gives_the_golden_ids() -> None:
-    started = time.process_time()
-    tokenizer = Tokenizer.from_ranks(read_ranks(str(PUBLISHED)))
-    assert time.process_time() - started < 10
-    assert tokenizer.vocab_size == 151860
-    for text, ids in golden_tokens()["plain"]:
-        assert tokenizer.encode(text) == ids
+if PUBLISHED:  # QWENVL_QWEN_TIKTOKEN names the published qwen.tiktoken, which is too large to be kept here
+
+    def test_published_file_loads_in_seconds_and_gives_the_golden_ids() -> None:
+        started = time.process_time()
+        tokenizer = Tokenizer.from_ranks(read_ranks(str(PUBLISHED)))
+        assert time.process_time() - started < 10
+        assert tokenizer.vocab_size == 151860
+        for text, ids in golden_tokens()["plain"]:
+            assert tokenizer.encode(text) == ids
