@@ -31,7 +31,7 @@ from qwenvl.train.freeze import apply_freezing
 from qwenvl.train.metrics import MetricsLog, Progress, Window, draw_loss_curve
 from qwenvl.train.objectives import Objective
 from qwenvl.train.optim import build_optimiser, named_trainables, rate_at, set_rate
-from qwenvl.train.parallel import GradientBuffer, World
+from qwenvl.train.parallel import GradientBuffer, World, give_back_memory
 from qwenvl.train.recipe import Recipe, changed_keys
 from qwenvl.types import Batch
 
@@ -96,6 +96,7 @@ class Trainer:
                         progress.show(record)
                 if self.step % settings.checkpoint_every == 0 and self.step < settings.steps:
                     self.save()
+                    give_back_memory()
                 if log and self.step % settings.curve_every == 0:
                     draw_loss_curve(self.run)
             self.save()

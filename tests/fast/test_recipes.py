@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -170,3 +172,22 @@ def test_a_rank_bounds_what_the_matrix_library_remembers_unless_the_user_did(mon
     monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
     parallel.bound_caches()
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "256" and os.environ["LRU_CACHE_CAPACITY"] == "7"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's heap")
+def test_memory_that_is_freed_between_what_is_kept_goes_back_to_the_system() -> None:
+    """In a process of its own: holes of 64 kB, far below the threshold at which glibc would map them apart."""
+    script = """
+import os
+import subprocess
+import sys
+from qwenvl.train.parallel import give_back_memory
+resident = lambda: int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")
+blocks = [b"x" * 65536 for _ in range(3000)]
+del blocks[::2]
+before = resident()
+give_back_memory()
+print(before - resident())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 50_000_000
