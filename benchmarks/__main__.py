@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import attention, decode, encode
+from benchmarks import attention, decode, encode, native
 from benchmarks.harness import Report, measure, pin_to_one_core, probe
 from qwenvl.runtime import atomic_write, environment
 
-SUITES = {"encode": encode.cases, "decode": decode.cases, "attention": attention.cases}
+SUITES = {"encode": encode.cases, "native": native.cases, "decode": decode.cases, "attention": attention.cases}
 
 # With --check, a peer may be this much faster before the run fails: what repeated runs on a shared machine differ by.
 SLACK = 1.25

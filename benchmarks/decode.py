@@ -54,7 +54,8 @@ def compare(dtype: torch.dtype) -> Iterator[Case]:
         agreement=lambda: relative_difference(our_prefill(), their_prefill()),
     )
 
-    ours, theirs = OurSteps(model, ids[:CONTEXT]), TheirSteps(peer, ids[:CONTEXT])
+    start = {"input_ids": torch.from_numpy(ids[:CONTEXT])[None]}
+    ours, theirs = OurSteps(model, prompt(ids[:CONTEXT]), ids.tolist()), TheirSteps(peer, start, ids.tolist())
     yield Case(
         f"decode after {CONTEXT} tokens, {name}",
         "token",
@@ -68,9 +69,9 @@ class OurSteps:
     """Each call decodes STEPS more tokens. Both sides choose greedily but are fed the same given tokens, so that in bfloat16, where
     two near-equal logits may swap, their outputs stay comparable. The prefill is not measured."""
 
-    def __init__(self, model: VisionLanguageModel, ids: np.ndarray[Any, Any], room: int = 512) -> None:
-        self.tokens = cycle(ids.tolist())
-        self.session = Session(model, [prompt(ids)], room=room)
+    def __init__(self, model: VisionLanguageModel, prompt: Encoded, tokens: Sequence[int], room: int = 512) -> None:
+        self.tokens = cycle(tokens)
+        self.session = Session(model, [prompt], room=room)
         self.last = self.session.prefill()[0]
 
     def __call__(self) -> None:
@@ -80,26 +81,32 @@ class OurSteps:
 
 
 class TheirSteps:
+    """next_position: of the first token, where the peer has to be told (one position on all three axes); None where it has not."""
+
     @torch.inference_mode()
-    def __init__(self, peer: Any, ids: np.ndarray[Any, Any]) -> None:
-        self.peer = peer
-        self.tokens = cycle(ids.tolist())
-        output = peer(input_ids=torch.from_numpy(ids)[None], use_cache=True, logits_to_keep=1)
+    def __init__(self, peer: Any, start: dict[str, Any], tokens: Sequence[int], next_position: int | None = None) -> None:
+        self.peer, self.next_position = peer, next_position
+        self.tokens = cycle(tokens)
+        output = peer(**start, use_cache=True, logits_to_keep=1)
         self.cache, self.last = output.past_key_values, output.logits[0, -1].float()
 
     @torch.inference_mode()
     def __call__(self) -> None:
         for _ in range(STEPS):
             int(self.last.argmax())
-            token = torch.tensor([[next(self.tokens)]])
-            output = self.peer(input_ids=token, past_key_values=self.cache, use_cache=True)
+            token, place = torch.tensor([[next(self.tokens)]]), {}
+            if self.next_position is not None:
+                place = {"position_ids": torch.full((3, 1, 1), self.next_position)}
+                self.next_position += 1
+            output = self.peer(input_ids=token, past_key_values=self.cache, use_cache=True, **place)
             self.cache, self.last = output.past_key_values, output.logits[0, -1].float()
 
 
 def build(decoder: DecoderConfig, dtype: torch.dtype) -> VisionLanguageModel:
     """A model with this decoder, and the least picture parts that a model can have. Random weights from a fixed seed."""
     vision = VisionConfig(
-        hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=1, image_size=28, position_grid=2
+        hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=1, image_size=28, position_grid=2,
+        input_norm=True,
     )
     connector = ResamplerConfig(num_queries=4, hidden_size=decoder.hidden_size, num_attention_heads=1)
     ids = {"image_start_id": 1, "image_end_id": 2, "image_pad_id": 3}

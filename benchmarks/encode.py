@@ -19,7 +19,7 @@ from qwenvl.models.vision_tower import VisionTower
 
 MID_SIZE = VisionConfig(
     hidden_size=640, intermediate_size=2560, num_hidden_layers=12, num_attention_heads=10,
-    patch_size=14, image_size=448, position_grid=16,
+    patch_size=14, image_size=448, position_grid=16, input_norm=True,
 )  # fmt: skip
 
 
@@ -48,6 +48,7 @@ def compare(shape: Shape) -> Case:
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     config, size = shape.config, shape.config.image_size
+    assert size is not None  # a tower of squares, as the peer's
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(shape.pictures, config.in_channels, size, size, generator=generator).to(shape.dtype)
     tower = VisionTower(config).to(shape.dtype).eval()

@@ -11,7 +11,7 @@ import gc
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +29,7 @@ class Case:
 
     name: str
     unit: str
-    variants: dict[str, Run]
+    variants: Mapping[str, Run]
     units: int = 1
     repeats: int = 1
     agreement: Callable[[], float] | None = None

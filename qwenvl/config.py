@@ -28,32 +28,57 @@ Count = Annotated[int, Field(gt=0)]
 
 
 class VisionConfig(Strict):
-    """The vision tower: a pre-norm ViT over flattened patches."""
+    """The vision tower: a pre-norm ViT over flattened patches. What the generations differ in are choices here."""
 
     hidden_size: Count
     intermediate_size: Count
     num_hidden_layers: Count
     num_attention_heads: Count
     patch_size: Count = 14
+    temporal_patch_size: Count = 1
+    """Frames that one patch spans; a still picture is repeated to fill it."""
     in_channels: Count = 3
-    image_size: Count
-    """Side of the square picture in pixels."""
-    position_grid: Count = 16
-    """Side of the learned position table, interpolated to the picture's grid at every forward."""
-    layer_norm_eps: float = 1e-6
+    image_size: Count | None = None
+    """Side of the square that every picture is resized to, in pixels; None: native resolution."""
+    position_grid: Count | None = None
+    """Side of the learned position table, interpolated to the picture's grid at every forward; None: no table."""
+    rotary_theta: float | None = None
+    """Base of 2-D rotary positions in attention (row and column); None: no rotation."""
+    input_norm: bool = False
+    """A norm between patch embedding and blocks."""
+    norm: Literal["layer", "rms"] = "layer"
+    norm_eps: float = 1e-6
+    mlp: Literal["gelu", "quick_gelu", "swiglu"] = "gelu"
+    merge_size: Count = 1
+    """Side of the squares of patches that lie together on the packed axis and that the merger joins."""
+    window_size: Count | None = None
+    """Side in pixels of the windows that attention stays within; None: whole frames in every block."""
+    full_attention_blocks: tuple[int, ...] = ()
+    """Blocks that attend to the whole frame although there are windows."""
     qkv_layout: Literal["per_head", "stacked"] = "per_head"
-    """Order of the fused projection's rows: [head][q|k|v] as Megatron and the published file, or [q|k|v][head]."""
+    """Order of the fused projection's rows: [head][q|k|v] as Megatron and Qwen-VL's file, or [q|k|v][head]."""
+
+    @property
+    def patch_numbers(self) -> int:
+        """Numbers in one flattened patch."""
+        return self.in_channels * self.temporal_patch_size * self.patch_size**2
 
     @model_validator(mode="after")
     def fits(self) -> VisionConfig:
         _divides("num_attention_heads", self.num_attention_heads, "hidden_size", self.hidden_size)
-        _divides("patch_size", self.patch_size, "image_size", self.image_size)
+        if self.image_size is not None:
+            _divides("patch_size", self.patch_size, "image_size", self.image_size)
+        if self.rotary_theta is not None:
+            _divides("4 (halves of row and column)", 4, "the width of a head", self.hidden_size // self.num_attention_heads)
+        if self.window_size is not None:
+            _divides("patch_size * merge_size", self.patch_size * self.merge_size, "window_size", self.window_size)
         return self
 
 
 class ResamplerConfig(Strict):
     """The position-aware cross-attention adapter: learned queries read the tower's patches."""
 
+    kind: Literal["resampler"] = "resampler"
     num_queries: Count = 256
     hidden_size: Count
     num_attention_heads: Count
@@ -70,6 +95,29 @@ class ResamplerConfig(Strict):
         _divides("num_attention_heads", self.num_attention_heads, "hidden_size", self.hidden_size)
         _divides("4 (sine and cosine of row and column)", 4, "hidden_size", self.hidden_size)
         return self
+
+
+class MergerConfig(Strict):
+    """Squares of merge_size x merge_size neighbouring patches become one visual token through a two-layer MLP."""
+
+    kind: Literal["merger"] = "merger"
+    hidden_size: Count
+    """Width of a visual token: the decoder's."""
+    merge_size: Count = 2
+    norm: Literal["layer", "rms"] = "layer"
+    norm_eps: float = 1e-6
+
+
+ConnectorConfig = Annotated[ResamplerConfig | MergerConfig, Field(discriminator="kind")]
+
+
+class YarnConfig(Strict):
+    """Rotary frequencies stretched for contexts beyond the trained length (YaRN, arXiv 2309.00071)."""
+
+    factor: float = Field(gt=1)
+    original_max_position_embeddings: Count
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
 
 
 class DecoderConfig(Strict):
@@ -90,12 +138,17 @@ class DecoderConfig(Strict):
     max_position_embeddings: Count = 8192
     use_dynamic_ntk: bool = True
     use_logn_attn: bool = True
+    mrope_section: tuple[Count, Count, Count] | None = None
+    """Rotary frequencies of a head that follow time, height and width, in this order; None: all follow one position."""
+    yarn: YarnConfig | None = None
     tie_word_embeddings: bool = False
 
     @model_validator(mode="after")
     def fits(self) -> DecoderConfig:
         _divides("num_key_value_heads", self.num_key_value_heads, "num_attention_heads", self.num_attention_heads)
         _divides("2 (the halves that rotate)", 2, "head_dim", self.head_dim)
+        if self.mrope_section is not None and sum(self.mrope_section) * 2 != self.head_dim:
+            raise ValueError(f"mrope_section {list(self.mrope_section)} must sum to half of head_dim, {self.head_dim // 2}")
         return self
 
 
@@ -104,19 +157,26 @@ class ModelConfig(Strict):
 
     family: str
     vision: VisionConfig
-    connector: ResamplerConfig
+    connector: ConnectorConfig
     decoder: DecoderConfig
     image_start_id: int
     image_end_id: int
     image_pad_id: int
+    video_pad_id: int | None = None
+    """Placeholder of a video's tokens, which stand between the same start and end; None: the family takes no video."""
+    tokens_per_second: float | None = None
+    """Positions on the time axis that a second of video takes; None: one position per temporal patch, whatever its length."""
 
     @model_validator(mode="after")
     def fits(self) -> ModelConfig:
         if self.connector.hidden_size != self.decoder.hidden_size:
             given, taken = self.connector.hidden_size, self.decoder.hidden_size
             raise ValueError(f"the connector's visual tokens have {given} numbers, the decoder's tokens {taken}")
-        for name in ("image_start_id", "image_end_id", "image_pad_id"):
-            if not 0 <= getattr(self, name) < self.decoder.vocab_size:
+        merge = self.connector.merge_size if isinstance(self.connector, MergerConfig) else 1
+        if merge != self.vision.merge_size:
+            raise ValueError(f"the tower lays out squares of {self.vision.merge_size} patches, the connector merges {merge}")
+        for name in ("image_start_id", "image_end_id", "image_pad_id", "video_pad_id"):
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) < self.decoder.vocab_size:
                 raise ValueError(f"{name} is {getattr(self, name)}, outside the vocabulary of {self.decoder.vocab_size}")
         return self
 

@@ -69,6 +69,15 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeSpan:
+    """A stretch of a video, in seconds from its beginning; `label` says what happens in it."""
+
+    start: float
+    end: float
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TextPart:
     text: str
 
@@ -84,10 +93,16 @@ class ImagePart:
 
 @dataclass(frozen=True, slots=True)
 class VideoPart:
-    """A clip: a file, a folder of frames or a list of pictures."""
+    """A clip: a file, a folder of frames or a list of pictures.
+
+    fps: frames to draw per second, "auto" by how much changes, None the family's; of a folder or list it says instead at which
+    rate its frames were taken. Pixel bounds are areas of one frame.
+    """
 
     video: Any
-    fps: float | None = None
+    fps: float | Literal["auto"] | None = None
+    max_frames: int | None = None
+    min_pixels: int | None = None
     max_pixels: int | None = None
 
 
@@ -124,8 +139,13 @@ class Sample:
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def visuals(self) -> list[ImagePart | VideoPart]:
+        """Pictures and videos in the order of the conversation."""
+        return [part for message in self.messages for part in message.parts if isinstance(part, ImagePart | VideoPart)]
+
+    @property
     def images(self) -> list[ImagePart]:
-        return [part for message in self.messages for part in message.parts if isinstance(part, ImagePart)]
+        return [part for part in self.visuals if isinstance(part, ImagePart)]
 
 
 def name_of(sample_id: str) -> str:
@@ -134,13 +154,27 @@ def name_of(sample_id: str) -> str:
 
 
 @dataclass(slots=True)
+class Windows:
+    """The windows that a tower's attention stays within, over the packed visual units (squares of merged patches) of all pictures.
+
+    order (V,) int64: units in window order, so that x[order] lies window by window; lengths (w,) int64: patches of each window,
+    none of them 0. numpy arrays in an Encoded, tensors in a Batch.
+    """
+
+    order: Any
+    lengths: Any
+
+
+@dataclass(slots=True)
 class Encoded:
     """One Sample for one family, at its exact length.
 
     input_ids (T,) int64 with one placeholder per visual token; labels (T,) int64, the token itself where supervised and
     IGNORE_INDEX elsewhere (collate shifts them, nothing else does); position_ids (3, T) int64, rows t, h, w;
-    patches (P, C * patch * patch) float32 of all pictures; grids (n, 3) int64, patches in time, height, width;
-    visual_slots (V,) int64, where the visual tokens go; image_sizes (width, height) of the originals;
+    patches (P, C * frames * patch * patch) float32 of all pictures and videos, in the order of the conversation; grids (n, 3)
+    int64, patches in time, height, width; visual_slots (V,) int64, where the visual tokens go; image_sizes (width, height) of
+    the originals;
+    windows: the order and sizes of the tower's attention windows, None for a tower without;
     branch_ids (T,) int64 or None: 0 is the shared prefix, tokens of branch b see the prefix and their own branch only;
     loss_weights (T,) float32 or None for weight 1.
     """
@@ -152,6 +186,7 @@ class Encoded:
     grids: np.ndarray
     visual_slots: np.ndarray
     image_sizes: tuple[tuple[int, int], ...] = ()
+    windows: Windows | None = None
     branch_ids: np.ndarray | None = None
     loss_weights: np.ndarray | None = None
     sample_id: str = ""
@@ -169,7 +204,8 @@ class Batch:
     """Several Encoded packed along one token axis.
 
     input_ids (T,), labels (T,) already aligned to the next token, loss_weights (T,) float32, position_ids (3, T),
-    document_ids (T,) non-decreasing from 0, branch_ids (T,) or None, patches (P, ...), grids (n, 3), visual_slots (V,) into T.
+    document_ids (T,) non-decreasing from 0, branch_ids (T,) or None, patches (P, ...), grids (n, 3), visual_slots (V,) into T,
+    windows over all pictures.
     `extra` carries what an objective beyond next-token needs (the dense targets of stage 0, say).
     """
 
@@ -182,11 +218,14 @@ class Batch:
     patches: torch.Tensor
     grids: torch.Tensor
     visual_slots: torch.Tensor
+    windows: Windows | None = None
     sample_ids: tuple[str, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to(self, device: Any) -> Batch:
         def move(value: Any) -> Any:
+            if isinstance(value, Windows):
+                return Windows(move(value.order), move(value.lengths))
             return value.to(device, non_blocking=True) if hasattr(value, "to") else value
 
         moved = {name: move(getattr(self, name)) for name in self.__slots__ if name not in ("extra", "sample_ids")}

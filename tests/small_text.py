@@ -53,7 +53,8 @@ def small_config(tokenizer: Tokenizer, num_queries: int = 4, context: int = 512)
     return ModelConfig(
         family="qwen_vl",
         vision=VisionConfig(
-            hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=28, position_grid=2
+            hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=28, position_grid=2,
+            input_norm=True,
         ),
         connector=ResamplerConfig(num_queries=num_queries, hidden_size=16, num_attention_heads=2),
         decoder=DecoderConfig(

@@ -1,7 +1,10 @@
-"""What `ask` and `chat` share: options of an answer, its text as it comes, its places in words, and the picture with its boxes."""
+"""What `ask` and `chat` share: options of the model, of pictures and of an answer; its text as it comes, what it names, in words;
+and the picture with its boxes.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,20 +14,83 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import tyro
 
-from qwenvl.cli.options import Number, UsageError, Whole
+from qwenvl.cli.options import Device, DType, FramesPerSecond, Model, Number, UsageError, Whole
 from qwenvl.types import QwenVLError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from qwenvl.families.spec import Markup
-    from qwenvl.inference.model import Reply
+    from qwenvl.inference.model import QwenVL, Reply
     from qwenvl.inference.reply import PixelRegion
     from qwenvl.types import Style
 
 DEFAULT_MODEL = "qwen-vl-nano-chat"
 ENLARGE_TO = 640
 """Pictures much smaller than this are enlarged before boxes are drawn, or the labels would cover them."""
+
+
+CLIP_SUFFIXES = frozenset({
+    ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv",
+})  # fmt: skip
+"""What is watched; any other file is looked at. A folder is a clip of its frames."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    model: Model = DEFAULT_MODEL
+    """A built-in model, a folder, or a repository of the hub."""
+    device: Device = None
+    """A GPU is used where there is one."""
+    dtype: DType = None
+    """By default bfloat16 on a GPU, and on the CPU what the file holds."""
+
+    def load(self) -> QwenVL:
+        from qwenvl.inference.model import load
+
+        return load(self.model, device=self.device, dtype=self.dtype)
+
+
+@dataclass(frozen=True)
+class Seeing:
+    fps: FramesPerSecond = None
+    """Frames to draw from a clip per second, or auto: by how much it changes. For a folder of frames: the rate of taking them."""
+    max_frames: Whole = None
+    """Most frames to draw from a clip."""
+    min_pixels: Whole = None
+    """Enlarge pictures and frames of fewer pixels (width times height), for models that keep the aspect ratio."""
+    max_pixels: Whole = None
+    """Reduce pictures and frames of more pixels, for the same models: fewer tokens."""
+
+    def open(self, name: str) -> Seen:
+        """A picture or a clip, as a part of a message. Raises QwenVLError for what is missing or cannot be read."""
+        from qwenvl.processing.image import open_image
+
+        bounds = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
+        if not is_clip(name):
+            picture = open_image(name)
+            return Seen({"type": "image", "image": picture, **bounds}, picture)
+        if not Path(name).exists():
+            raise QwenVLError(f"{name}: no such file; check the path")
+        if Path(name).is_dir() and not any(Path(name).iterdir()):
+            raise QwenVLError(f"{name}: an empty folder; name a file in it, or a folder of frames")
+        return Seen({"type": "video", "video": name, "fps": self.fps, "max_frames": self.max_frames, **bounds}, None)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A part of a message, and its picture; None of a clip, on which nothing can be drawn."""
+
+    part: dict[str, Any]
+    picture: Image | None
+
+
+def is_clip(name: str) -> bool:
+    path = Path(name)
+    try:
+        return path.suffix.lower() in CLIP_SUFFIXES or path.is_dir()
+    except (OSError, ValueError):  # too long for a file name, or with a zero byte
+        return False
 
 
 @dataclass(frozen=True)
@@ -49,14 +115,16 @@ class Decoding:
 
 
 def show(chunks: Iterable[str | Reply], markup: Markup, raw: bool, out: TextIO) -> Reply:
-    """Write an answer as it comes, its markup made readable unless `raw`, and return it.
+    """Write an answer as it comes, its markup made readable unless `raw`, and return it. JSON is shown as it is written.
 
     A KeyboardInterrupt carries what was shown so far in its `args`, so that a conversation can go on from there.
     """
     from qwenvl.inference.reply import readable
     from qwenvl.inference.text_stream import ReadableStream
+    from qwenvl.processing.tools import CALL_TAGS
 
-    people = ReadableStream(lambda text: readable(text, markup), (markup.ref, markup.box, markup.quad))
+    raw = raw or markup.style == "json"
+    people = ReadableStream(lambda text: readable(text, markup), (markup.ref, markup.box, markup.quad, CALL_TAGS))
     shown: list[str] = []
 
     def write(text: str) -> None:
@@ -89,12 +157,20 @@ def describe(region: PixelRegion, pictures: int) -> str:
     return f"{region.label or 'here'}: {region.kind} {points}{where}"
 
 
-def show_regions(reply: Reply, out: TextIO, style: Style = "chat") -> None:
-    """The places of an answer, one a line; on stderr what explains an answer that is empty or cut."""
+def show_found(reply: Reply, out: TextIO, style: Style = "chat") -> None:
+    """The places, times and calls of an answer, one a line; on stderr what explains an answer that is empty, clamped or cut."""
     for region in reply.pixels:
         print("  " + describe(region, len(reply.image_sizes)), file=out)
-    if not reply.readable.strip() and not reply.pixels:
+    for span in reply.spans:
+        print(f"  {span.label or 'then'}: {span.start:.2f} s to {span.end:.2f} s", file=out)
+    for call in reply.tool_calls:
+        written = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items())
+        print(f"  calls {call.name}({written})", file=out)
+    if not reply.readable.strip() and not (reply.pixels or reply.tool_calls):
         print(f"({_why_nothing(reply, style)})", file=sys.stderr)
+    if reply.clamped:
+        numbers = "1 coordinate" if reply.clamped == 1 else f"{reply.clamped} coordinates"
+        print(f"({numbers} outside of the picture, moved to its edge)", file=sys.stderr)
     if reply.finish_reason == "length":
         print(f"(cut after {reply.usage.completion_tokens} tokens; --max-new-tokens allows more)", file=sys.stderr)
 
@@ -122,16 +198,21 @@ def check_output(path: Path, inputs: Sequence[str] = ()) -> None:
         raise UsageError(f"{path} is the picture asked about; give another name, or it would be lost")
 
 
-def save_boxes(reply: Reply, pictures: Sequence[Image], path: Path) -> Path | None:
-    """Save the picture that the answer's places are in, with them drawn; None, and no file, where there are none."""
+def save_boxes(reply: Reply, pictures: Sequence[Image | None], path: Path) -> Path | None:
+    """Save the picture that the answer's places are in, with them drawn; None, and no file, where there are none.
+
+    `pictures` are those of the conversation in order, None in the place of a clip.
+    """
     from qwenvl.inference.draw import draw_regions
     from qwenvl.runtime import atomic_write
 
-    regions = [region for region in reply.regions if region.image < len(pictures)]
+    regions = [region for region in reply.regions if region.image < len(pictures) and pictures[region.image] is not None]
     if not regions:
         return None
     image = regions[-1].image
-    drawn = draw_regions(pictures[image], [region for region in regions if region.image == image], ENLARGE_TO)
+    picture = pictures[image]
+    assert picture is not None
+    drawn = draw_regions(picture, [region for region in regions if region.image == image], ENLARGE_TO)
     try:
         with atomic_write(path) as temporary:
             drawn.save(temporary)

@@ -1,24 +1,27 @@
-"""`qwenvl ask IMAGE… QUESTION`: one question, one answer, streamed; its boxes drawn where asked."""
+"""`qwenvl ask IMAGE… QUESTION`: one question about pictures or clips, one answer, streamed; its boxes drawn where asked."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import sys
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from qwenvl.cli.answer import DEFAULT_MODEL, Decoding, check_output, save_boxes, show, show_regions
-from qwenvl.cli.options import Device, DType, Flag, Model, OutPicture, UsageError, parse
+from qwenvl.cli.answer import Decoding, Loading, Seeing, Seen, check_output, save_boxes, show, show_found
+from qwenvl.cli.options import Flag, OutPicture, UsageError, Whole, parse
 
 if TYPE_CHECKING:
-    from qwenvl.inference.model import Reply
+    from qwenvl.inference.model import QwenVL, Reply
+    from qwenvl.processing.tiles import Tile
+    from qwenvl.types import Sample
 
 SUMMARY = """\
-Ask a model one question about any number of pictures.
+Ask a model one question about any number of pictures and clips.
 
 A base model (qwen-vl-nano, Qwen-VL) continues the text as it stands:
 write the question as its training did, with a space before and " Answer:" after.\
@@ -27,6 +30,7 @@ EXAMPLES = """
 qwenvl ask photo.png "Where is the dog? Give its box." --boxes answer.png
 qwenvl ask photo.png "图里有什么？" --json
 qwenvl ask first.png second.png "What is in the second picture?"
+qwenvl ask clip.mp4 "When does the dog appear?" --fps 2 --model qwen2.5-vl-nano
 qwenvl ask photo.png "What is this?" --temperature 0.7 --seed 1
 qwenvl ask photo.png " What is this? Answer:" --model qwen-vl-nano
 """
@@ -35,57 +39,75 @@ qwenvl ask photo.png " What is this? Answer:" --model qwen-vl-nano
 @dataclass(frozen=True)
 class Ask:
     inputs: Annotated[
-        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGE…] QUESTION", help_behavior_hint="")
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGE|CLIP…] QUESTION", help_behavior_hint="")
     ]
-    """Picture files, then the question in quotes."""
-    model: Model = DEFAULT_MODEL
-    """A built-in model, a folder, or a repository of the hub."""
+    """Picture files, clips or folders of frames, then the question in quotes."""
+    loading: Annotated[Loading, tyro.conf.arg(name="")] = field(default_factory=Loading)
     boxes: OutPicture = None
     """Save the picture with the answer's boxes drawn."""
     json: Flag = False
-    """Print the answer as JSON: model, text, regions in pixels, usage, finish_reason."""
+    """Print the answer as JSON: model, text, regions in pixels, spans in seconds, tool calls, usage, finish_reason."""
     raw: Flag = False
     """Show the model's markup of places as it wrote it."""
-    device: Device = None
-    """A GPU is used where there is one."""
-    dtype: DType = None
-    """By default bfloat16 on a GPU, and on the CPU what the file holds."""
+    seeing: Annotated[Seeing, tyro.conf.arg(name="")] = field(default_factory=Seeing)
+    tiles: Whole = None
+    """Show each picture as up to this many tiles too, at most 12, for models that resize every picture to one square."""
     decoding: Annotated[Decoding, tyro.conf.arg(name="")] = field(default_factory=Decoding)
 
 
 def main(arguments: list[str]) -> int:
     given: Ask = parse(Ask, arguments, "qwenvl ask", SUMMARY, EXAMPLES)
-    images, question = split_inputs(given.inputs)
+    names, question = split_inputs(given.inputs)
 
     from qwenvl.inference.sampling import GenerationOptions
 
     options = GenerationOptions.of(**given.decoding.options())
     if given.boxes is not None:
-        check_output(given.boxes, images)
-        if not images:
-            raise UsageError("--boxes needs a picture: qwenvl ask IMAGE QUESTION --boxes OUT.png")
+        check_output(given.boxes, names)
 
     # Everything that can be wrong with the pictures is found before a model is loaded.
-    from qwenvl.processing.image import open_image
+    seen = [given.seeing.open(name) for name in names]
+    pictures = [item.picture for item in seen]
+    if given.boxes is not None and not any(pictures):
+        raise UsageError("--boxes needs a picture: qwenvl ask IMAGE QUESTION --boxes OUT.png")
 
-    pictures = [open_image(image) for image in images]
-
-    from qwenvl.inference.model import load
-
-    model = load(given.model, device=given.device, dtype=given.dtype)
-    content: list[dict[str, Any]] = [{"type": "image", "image": picture} for picture in pictures]
-    messages = [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
+    model = given.loading.load()
+    messages: Any = [{"role": "user", "content": [*(item.part for item in seen), {"type": "text", "text": question}]}]
+    tiles: tuple[Tile, ...] = ()
+    if given.tiles is not None:
+        messages, tiles = cut(model, messages, given.tiles)
     if given.json:
         reply = model.chat(messages, options=options)
-        print(json.dumps(as_json(given.model, reply), ensure_ascii=False))
+        reply = untile(reply, tiles, seen) if tiles else reply
+        print(json.dumps(as_json(given.loading.model, reply), ensure_ascii=False))
     else:
         reply = show(model.stream(messages, options=options), model.markup, given.raw, sys.stdout)
-        show_regions(reply, sys.stdout, model.style)
+        reply = untile(reply, tiles, seen) if tiles else reply
+        show_found(reply, sys.stdout, model.style)
     if given.boxes is not None:
         saved = save_boxes(reply, pictures, given.boxes)
         message = f"boxes drawn: {saved}" if saved else f"no box in the answer, so {given.boxes} was not written"
         print(message, file=sys.stderr if given.json else sys.stdout)
     return 0
+
+
+def cut(model: QwenVL, messages: Sequence[Any], most: int) -> tuple[Sample, tuple[Tile, ...]]:
+    """The messages with every picture in tiles. Raises UsageError for a model that takes pictures at their own size."""
+    from qwenvl.processing.messages import messages_to_sample
+    from qwenvl.processing.tiles import cut_pictures
+
+    side = model.config.vision.image_size
+    if side is None:
+        raise UsageError("--tiles is for models that resize every picture to one square; here --max-pixels sets the detail")
+    return cut_pictures(messages_to_sample(messages, model.markup), side, most)
+
+
+def untile(reply: Reply, tiles: Sequence[Tile], seen: Sequence[Seen]) -> Reply:
+    """The reply with its places in the pictures as they were given, whichever of their tiles it named."""
+    from qwenvl.processing.tiles import to_whole
+
+    sizes = tuple(item.picture.size for item in seen if item.picture is not None)
+    return replace(reply, regions=to_whole(reply.regions, tiles), image_sizes=sizes)
 
 
 def split_inputs(inputs: tuple[str, ...]) -> tuple[list[str], str]:
@@ -121,6 +143,9 @@ def as_json(model: str, reply: Reply) -> dict[str, Any]:
         "model": model,
         "text": reply.text,
         "regions": [region.as_json() for region in reply.pixels],
+        "clamped": reply.clamped,
+        "spans": [asdict(span) for span in reply.spans],
+        "tool_calls": [asdict(call) for call in reply.tool_calls],
         "usage": asdict(reply.usage),
         "finish_reason": reply.finish_reason,
     }

@@ -1,4 +1,4 @@
-"""`qwenvl chat [IMAGE…]`: a conversation about pictures, turn by turn, at a terminal or from lines of a pipe."""
+"""`qwenvl chat [IMAGE…]`: a conversation about pictures and clips, turn by turn, at a terminal or from lines of a pipe."""
 
 from __future__ import annotations
 
@@ -11,25 +11,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from qwenvl.cli.answer import DEFAULT_MODEL, Decoding, check_output, save_boxes, show, show_regions
-from qwenvl.cli.options import Device, DType, Flag, Model, parse
+from qwenvl.cli.answer import Decoding, Loading, Seeing, Seen, check_output, save_boxes, show, show_found
+from qwenvl.cli.options import Flag, parse
 from qwenvl.types import QwenVLError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from qwenvl.inference.model import QwenVL, Reply
     from qwenvl.inference.sampling import GenerationOptions
 
 HELP = """\
-/image PATH   add a picture to the next question
+/image PATH   add a picture or a clip to the next question
 /boxes [OUT]  save the picture with the last answer's boxes drawn
 /reset        forget the conversation and its pictures
 /help         this list
 /quit         leave (Ctrl-D too); Ctrl-C stops an answer"""
 
 
-SUMMARY = "Talk with a model about pictures, at a terminal or from lines of a pipe. In it:\n" + HELP
+SUMMARY = "Talk with a model about pictures and clips, at a terminal or from lines of a pipe. In it:\n" + HELP
 EXAMPLES = """
 qwenvl chat photo.png
 printf 'What is this?\\nWhere is it?\\n/boxes answer.png\\n' | qwenvl chat photo.png
@@ -38,35 +36,27 @@ printf 'What is this?\\nWhere is it?\\n/boxes answer.png\\n' | qwenvl chat photo
 
 @dataclass(frozen=True)
 class Chat:
-    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGE…]", help_behavior_hint="")] = ()
-    """Pictures that come with the first question."""
-    model: Model = DEFAULT_MODEL
-    """A built-in model, a folder, or a repository of the hub."""
+    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGE|CLIP…]", help_behavior_hint="")] = ()
+    """Pictures and clips that come with the first question."""
+    loading: Annotated[Loading, tyro.conf.arg(name="")] = field(default_factory=Loading)
     raw: Flag = False
     """Show the model's markup of places as it wrote it."""
-    device: Device = None
-    """A GPU is used where there is one."""
-    dtype: DType = None
-    """By default bfloat16 on a GPU, and on the CPU what the file holds."""
+    seeing: Annotated[Seeing, tyro.conf.arg(name="")] = field(default_factory=Seeing)
     decoding: Annotated[Decoding, tyro.conf.arg(name="")] = field(default_factory=Decoding)
 
 
 def main(arguments: list[str]) -> int:
     given: Chat = parse(Chat, arguments, "qwenvl chat", SUMMARY, EXAMPLES)
     from qwenvl.inference.sampling import GenerationOptions
-    from qwenvl.processing.image import open_image
 
     options = GenerationOptions.of(**given.decoding.options())
-    pictures = [open_image(image) for image in given.images]
-
-    from qwenvl.inference.model import load
-
-    model = load(given.model, device=given.device, dtype=given.dtype)
+    waiting = [given.seeing.open(name) for name in given.images]
+    model = given.loading.load()
     model.need_processor()
-    conversation = Conversation(model, options, given.raw, waiting=pictures)
+    conversation = Conversation(model, options, given.raw, given.seeing, waiting=waiting)
     interactive = sys.stdin is not None and sys.stdin.isatty()
     if interactive:
-        print(f"{given.model}: {_counted(len(pictures))} waiting for the first question; /help lists the commands")
+        print(f"{given.loading.model}: {_counted(waiting)} waiting for the first question; /help lists the commands")
     failed = False
     for line in typed_lines() if interactive else piped_lines():
         try:
@@ -86,9 +76,10 @@ class Conversation:
     model: QwenVL
     options: GenerationOptions
     raw: bool = False
+    seeing: Seeing = field(default_factory=Seeing)
     messages: list[dict[str, Any]] = field(default_factory=list)
-    pictures: list[Image] = field(default_factory=list)
-    waiting: list[Image] = field(default_factory=list)
+    shown: list[Seen] = field(default_factory=list)
+    waiting: list[Seen] = field(default_factory=list)
     last: Reply | None = None
 
     def take(self, line: str) -> bool:
@@ -106,7 +97,7 @@ class Conversation:
         if command == "/help":
             print(HELP)
         elif command == "/reset":
-            self.messages, self.pictures, self.waiting, self.last = [], [], [], None
+            self.messages, self.shown, self.waiting, self.last = [], [], [], None
             print("forgotten")
         elif command == "/image":
             self.add(argument)
@@ -117,19 +108,18 @@ class Conversation:
         return True
 
     def add(self, path: str) -> None:
-        from qwenvl.processing.image import open_image
-
         if not path:
-            raise QwenVLError("/image needs the path of a picture")
-        picture = open_image(path.strip("\"'"))
-        self.waiting.append(picture)
-        print(f"picture {len(self.pictures) + len(self.waiting)}: {picture.width} x {picture.height}, goes with the next question")
+            raise QwenVLError("/image needs the path of a picture or a clip")
+        seen = self.seeing.open(path.strip("\"'"))
+        self.waiting.append(seen)
+        what = f"{seen.picture.width} x {seen.picture.height}" if seen.picture else "a clip"
+        print(f"{len(self.shown) + len(self.waiting)}: {what}, goes with the next question")
 
     def ask(self, question: str) -> None:
         from qwenvl.processing.encode import ContextError
 
-        content: list[dict[str, Any]] = [{"type": "image", "image": picture} for picture in self.waiting]
-        asked = [*self.messages, {"role": "user", "content": [*content, {"type": "text", "text": question}]}]
+        seen = [item.part for item in self.waiting]
+        asked = [*self.messages, {"role": "user", "content": [*seen, {"type": "text", "text": question}]}]
         try:
             reply = show(self.model.stream(asked, options=self.options), self.model.markup, self.raw, sys.stdout)
             answer = reply.text
@@ -141,9 +131,9 @@ class Conversation:
         if reply is None and not answer:
             return  # nothing was said: the question was not asked
         self.messages = [*asked, {"role": "assistant", "content": answer}]
-        self.pictures, self.waiting, self.last = self.pictures + self.waiting, [], reply
+        self.shown, self.waiting, self.last = self.shown + self.waiting, [], reply
         if reply is not None:
-            show_regions(reply, sys.stdout, self.model.style)
+            show_found(reply, sys.stdout, self.model.style)
 
     def draw(self, out: str) -> None:
         path = Path(out) if out else _free_name()
@@ -152,7 +142,7 @@ class Conversation:
             raise QwenVLError("there is no answer yet whose boxes could be drawn; ask where something is")
         if not self.last.regions:
             raise QwenVLError("the last answer has no box to draw; ask where something is")
-        saved = save_boxes(self.last, self.pictures, path)
+        saved = save_boxes(self.last, [item.picture for item in self.shown], path)
         print(f"boxes drawn: {saved}" if saved else "the conversation has no picture to draw on")
 
 
@@ -186,5 +176,7 @@ def _free_name() -> Path:
     return path
 
 
-def _counted(pictures: int) -> str:
-    return "1 picture" if pictures == 1 else f"{pictures or 'no'} pictures"
+def _counted(waiting: list[Seen]) -> str:
+    clips = sum(item.picture is None for item in waiting)
+    counts = [(clips, "clip"), (len(waiting) - clips, "picture")] if clips else [(len(waiting), "picture")]
+    return " and ".join(f"{count or 'no'} {noun}{'s' * (count != 1)}" for count, noun in counts if count or not clips)

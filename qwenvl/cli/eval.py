@@ -100,8 +100,8 @@ def run(options: Run) -> int:
     from qwenvl.inference.model import load
 
     answerer = ModelAnswerer(load(options.model, device=options.device))
-    with progress("drawing scenes", scenes.scene_count(options.limit)) as advance:
-        questions = scenes.questions(options.limit, options.seed, answerer.style, advance)
+    with progress("drawing scenes", scenes.scene_count(options.limit, answerer)) as advance:
+        questions = scenes.questions(options.limit, options.seed, answerer, advance)
     settings = {**describe(options.model), **scenes.settings(questions, options.limit, options.seed, answerer)}
     folder = options.out or default_folder(settings, options.seed)
     open_run(folder, settings)
@@ -126,7 +126,7 @@ def answers(options: Answers) -> int:
     from qwenvl.inference.model import load
 
     answerer = ModelAnswerer(load(options.model, device=options.device))
-    asked = draw_questions(scenes.main_questions(options.scenes, options.seed, answerer.style), options.count, options.seed)
+    asked = draw_questions(scenes.main_questions(options.scenes, options.seed, answerer), options.count, options.seed)
     predictions = ask(asked, answerer, batch=options.count)
     settings = {**describe(options.model), **scenes.settings(asked, options.scenes, options.seed, answerer)}
     chosen = f"--count {options.count} --seed {options.seed} --scenes {options.scenes}"

@@ -16,7 +16,7 @@ import sys
 VERBS: dict[str, tuple[str, str]] = {
     "ask": ("qwenvl.cli.ask", "ask one question about pictures; draw the boxes of the answer"),
     "chat": ("qwenvl.cli.chat", "talk about pictures, turn by turn"),
-    "model": ("qwenvl.cli.model", "list models, or count the parameters of one"),
+    "model": ("qwenvl.cli.model", "list models, compare several, check one, or count its parameters"),
     "data": ("qwenvl.cli.data", "look at synthetic scenes; train the small vocabulary"),
     "train": ("qwenvl.cli.train", "train by a recipe, or resume a run"),
     "eval": ("qwenvl.cli.eval", "measure a model on a task"),

@@ -1,4 +1,4 @@
-"""`qwenvl model list|info|convert`: which models there are, what one is made of, and a model in another storage."""
+"""`qwenvl model list|info|convert|compare|check`: which models there are, what one is made of, and a model in another storage."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from qwenvl.cli.options import Flag, parse
+from qwenvl.cli.check import Check, check
+from qwenvl.cli.compare import Compare, compare
+from qwenvl.cli.options import Flag, Number, UsageError, Whole, parse
 
 if TYPE_CHECKING:
     from qwenvl.config import ModelConfig
+    from qwenvl.families.spec import FamilySpec
 
 
-SUMMARY = "See which models there are and what one is made of; write a model in another storage."
+SUMMARY = "See which models there are and what one is made of; compare several, check one, write one in another storage."
 EXAMPLES = """
 qwenvl model list
-qwenvl model info qwen-vl-7b
+qwenvl model info qwen2.5-vl-7b
+qwenvl model info qwen2.5-vl-7b --picture 1920x1080 --max-pixels 1003520
+qwenvl model compare photo.png "Where is the dog? Give its box." --models qwen-vl-nano-chat path/to/model
+qwenvl model check path/to/model
 qwenvl model convert path/to/model path/to/new --store bfloat16
 qwenvl model convert --help
 """
@@ -40,6 +46,16 @@ class Info:
     """A built-in model, a configuration (see `list`), a folder, or a hub id."""
     json: Flag = False
     """Print JSON instead of a table."""
+    picture: Annotated[str | None, tyro.conf.arg(metavar="WIDTHxHEIGHT", help_behavior_hint="")] = None
+    """Say instead what a picture of this size becomes, and its visual tokens; with --seconds, those of a clip of such frames."""
+    min_pixels: Whole = None
+    """Bounds of the picture or of each frame, as for `ask`."""
+    max_pixels: Whole = None
+    """The other bound."""
+    seconds: Number = None
+    """Length of the clip."""
+    fps: Number = None
+    """Frames to draw from the clip per second; the model's own rate if not given."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +76,20 @@ Command = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Convert, tyro.conf.subcommand("convert")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Check, tyro.conf.subcommand("check")]
 )
 
 
 def main(arguments: list[str]) -> int:
-    command: List | Info | Convert = parse(Command, arguments, "qwenvl model", SUMMARY, EXAMPLES)
+    command: List | Info | Convert | Compare | Check = parse(Command, arguments, "qwenvl model", SUMMARY, EXAMPLES)
     if isinstance(command, List):
         return list_models(command)
     if isinstance(command, Info):
         return info(command)
-    return convert(command)
+    if isinstance(command, Compare):
+        return compare(command)
+    return check(command) if isinstance(command, Check) else convert(command)
 
 
 def list_models(options: List) -> int:
@@ -99,9 +119,14 @@ def list_models(options: List) -> int:
 
 
 def info(options: Info) -> int:
+    from qwenvl.cli.cost import cost
     from qwenvl.weights.summary import summarise
 
-    config, folder = _find(options.name)
+    config, spec, folder = _find(options.name)
+    if options.picture is not None:
+        return cost(options, config, spec)
+    if options.seconds is not None or options.min_pixels or options.max_pixels or options.fps is not None:
+        raise UsageError("of which size? give --picture WIDTHxHEIGHT too")
     summary = {"name": options.name, "source": str(folder or "preset"), **summarise(config, folder)}
     if options.json:
         print(json.dumps(summary, indent=2, ensure_ascii=False))
@@ -132,17 +157,18 @@ def convert(options: Convert) -> int:
     return 0
 
 
-def _find(name: str) -> tuple[ModelConfig, Path | None]:
-    """The config of a model and its folder, or None for a configuration without weights."""
-    from qwenvl.families import FAMILIES
+def _find(name: str) -> tuple[ModelConfig, FamilySpec, Path | None]:
+    """The config of a model, its family with its own rules, and its folder, or None for a configuration without weights."""
+    from qwenvl.families import FAMILIES, family_of_preset
     from qwenvl.weights.hub import builtin_models, resolve
     from qwenvl.weights.io import read_config
 
     presets = {preset.name: preset for family in FAMILIES for preset in family.presets}
     if name in presets and name not in builtin_models() and not Path(name).is_dir():
-        return presets[name].config, None
+        return presets[name].config, family_of_preset(presets[name]), None
     folder = resolve(name)
-    return read_config(folder)[1], folder
+    _, config, spec = read_config(folder)
+    return config, spec, folder
 
 
 def _card_summary(folder: Path) -> str:
@@ -153,34 +179,55 @@ def _card_summary(folder: Path) -> str:
         return ""
 
 
-PARTS = (
-    ("LLM", "llm"),
-    ("vision encoder", "vision_encoder"),
-    ("  ViT", "vision_encoder_vit"),
-    ("  output norm and projection", "vision_encoder_output"),
-    ("adapter", "adapter"),
-    ("total", "total"),
-)
+PARTS = {
+    "llm": "LLM",
+    "vision_encoder": "vision encoder",
+    "vision_encoder_vit": "  ViT",
+    "vision_encoder_output": "  output norm and projection",
+    "vision_encoder_merger": "  merger",
+    "adapter": "adapter",
+    "total": "total",
+}
+"""Part of a model in `count_parameters` -> its label."""
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
-    config, counts = summary["config"], summary["parameters"]
-    vision, connector, decoder = config["vision"], config["connector"], config["decoder"]
+    config = summary["config"]
     print(f"{summary['name']}  ({summary['family']}, {summary['source']})\n")
-    for label, key in PARTS:
-        print(f"{label:<30}{counts[key]:>16,}")
+    for key, count in summary["parameters"].items():
+        print(f"{PARTS[key]:<30}{count:>16,}")
     sizes = f"{_size(summary['bytes']['bfloat16'])} in bfloat16, {_size(summary['bytes']['int8'])} in int8"
     print(f"\nsize      {sizes}; {summary['tensors']} tensors")
     if summary["files"]:
         files = summary["files"]
         print(f"files     {files['count']}, {_size(files['bytes'])}, {' and '.join(files['dtypes'])}")
-    print(
-        f"vision    {vision['num_hidden_layers']} layers of {vision['hidden_size']}, {vision['num_attention_heads']} heads, "
-        f"{vision['image_size']} px in patches of {vision['patch_size']}"
-    )
-    print(f"adapter   {connector['num_queries']} queries of {connector['hidden_size']}, {connector['num_attention_heads']} heads")
-    print(
-        f"decoder   {decoder['num_hidden_layers']} layers of {decoder['hidden_size']}, {decoder['num_attention_heads']} heads, "
+    print(f"vision    {_tower(config['vision'])}")
+    print(_connector(config["connector"]))
+    print(f"decoder   {_decoder(config['decoder'])}")
+
+
+def _tower(vision: dict[str, Any]) -> str:
+    shape = f"{vision['num_hidden_layers']} layers of {vision['hidden_size']}, {vision['num_attention_heads']} heads"
+    pixels = f"{vision['image_size']} px" if vision["image_size"] else "native resolution"
+    windows = ""
+    if vision["window_size"]:
+        blocks = ", ".join(map(str, vision["full_attention_blocks"])) or "none"
+        windows = f", windows of {vision['window_size']} px (whole frames in blocks {blocks})"
+    return f"{shape}, {pixels} in patches of {vision['patch_size']}{windows}"
+
+
+def _connector(connector: dict[str, Any]) -> str:
+    if connector["kind"] == "merger":
+        side = connector["merge_size"]
+        return f"merger    {side} x {side} patches to a visual token of {connector['hidden_size']}"
+    return f"adapter   {connector['num_queries']} queries of {connector['hidden_size']}, {connector['num_attention_heads']} heads"
+
+
+def _decoder(decoder: dict[str, Any]) -> str:
+    heads, shared = decoder["num_attention_heads"], decoder["num_key_value_heads"]
+    keys = "" if shared == heads else f" (keys and values: {shared})"
+    return (
+        f"{decoder['num_hidden_layers']} layers of {decoder['hidden_size']}, {heads} heads{keys}, "
         f"vocabulary {decoder['vocab_size']:,}, trained on {decoder['trained_length']:,} positions"
     )
 

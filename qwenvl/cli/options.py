@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -16,6 +16,7 @@ Flag = Annotated[bool, _QUIET]
 Text = Annotated[str | None, _QUIET]
 Whole = Annotated[int | None, _QUIET]
 Number = Annotated[float | None, _QUIET]
+FramesPerSecond = Annotated[float | Literal["auto"] | None, _QUIET, tyro.conf.arg(metavar="FPS|auto")]
 OutPicture = Annotated[Path | None, _QUIET, tyro.conf.arg(metavar="OUT.png")]
 OutFolder = Annotated[Path | None, _QUIET, tyro.conf.arg(metavar="FOLDER")]
 """None unless given; what that means is in the option's help."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from qwenvl.data.answers import PLACES, colour_choices, count_choices, place_choices
-from qwenvl.data.pictured import PICTURED, referring_phrases
+from qwenvl.data.pictured import PICTURED, point, referring_phrases
 from qwenvl.data.synth.names import COLOUR_NAMES, described, number
 from qwenvl.data.vqa import VQA, absent_name, place_of
 from qwenvl.data.vqa import turn as vqa_turn
@@ -32,6 +32,8 @@ def turns_of(scene: Scene, task: str, voice: Voice) -> list[Turn]:
         return [vqa_turn(ask, voice) for ask in VQA[task](scene, voice)]
     if task == "refusal":
         return refusal(scene, voice)
+    if task == "point":
+        return point(scene, voice)
     return PICTURED[task](scene, voice)
 
 

@@ -100,7 +100,8 @@ _SHADES = {True: ("#ffffff on #b00020", "#ffffff on #c93a52"), False: ("#222222 
 
 
 def tokens_view(encoded: Encoded, tokenizer: Tokenizer) -> Text:
-    """Every token of one encoded sample as text, supervised ones on red. A picture's placeholders stand as one, with their number.
+    """Every token of one encoded sample as text, supervised ones on red. A picture's placeholders stand as one, with their number,
+    and so do a clip's.
 
     A line ends after every line feed, shown as an arrow; bytes that are not a whole character are shown as hexadecimal numbers.
     """
@@ -108,12 +109,13 @@ def tokens_view(encoded: Encoded, tokenizer: Tokenizer) -> Text:
 
     view = Text()
     visual = set(encoded.visual_slots.tolist())
-    shown = 0
+    shown = placeholders = 0
     for place, (token, label) in enumerate(zip(encoded.input_ids.tolist(), encoded.labels.tolist(), strict=True)):
+        placeholders += place in visual
         if place in visual and place + 1 in visual:
             continue
         if place in visual:
-            written = f"{tokenizer.decode([token])} x {len(visual)}"
+            written, placeholders = f"{tokenizer.decode([token])} x {placeholders}", 0
         else:
             written = _token_text(tokenizer.id_to_bytes(token))
         shades = _SHADES[label != IGNORE_INDEX]
@@ -132,15 +134,17 @@ def _token_text(written: bytes) -> str:
 
 
 def contact_sheet(scenes: Sequence[Scene], columns: int = 6, side: int = 224, gap: int = 6) -> Image.Image:
-    """The scenes side by side at one size, every thing's box drawn over it."""
+    """The scenes side by side, each fitted into a square of one size, every thing's box drawn over it."""
     rows = -(-len(scenes) // columns)
     columns = min(columns, len(scenes))
     sheet = Image.new("RGB", (columns * (side + gap) - gap, rows * (side + gap) - gap), "white")
     for number, scene in enumerate(scenes):
-        picture = scene.image.resize((side, side), Image.Resampling.LANCZOS)
+        longest = max(scene.width, scene.height)
+        fitted = (round(scene.width * side / longest), round(scene.height * side / longest))
+        picture = scene.image.resize(fitted, Image.Resampling.LANCZOS)
         pen = ImageDraw.Draw(picture)
         for thing in scene.things:
-            pen.rectangle([value * side / scene.width for value in thing.box], outline=(255, 0, 255))
+            pen.rectangle([value * side / longest for value in thing.box], outline=(255, 0, 255))
         row, column = divmod(number, columns)
         sheet.paste(picture, (column * (side + gap), row * (side + gap)))
     return sheet

@@ -1,4 +1,4 @@
-"""What a training row is made of: kinds of scenes, tasks with weights, languages, and how much each token's loss counts.
+"""What a training row is made of: kinds of scenes and clips, tasks with weights, languages, and how much a token's loss counts.
 
 Every draw comes from a generator that belongs to one row, so a row depends on (seed, epoch, index) alone.
 """
@@ -13,11 +13,10 @@ import numpy as np
 from pydantic import Field
 
 from qwenvl.config import Strict
+from qwenvl.data.synth.clip import ClipSpec
 from qwenvl.data.synth.names import Language
 from qwenvl.data.synth.spec import SceneSpec
-from qwenvl.families.spec import Markup
-from qwenvl.processing.tokenizer import Tokenizer
-from qwenvl.types import Encoded, Message, RegionPart, Sample, Style
+from qwenvl.types import Message, Part, RegionPart, Sample, Style
 
 Packing = Literal["share_prefix", "interleave", "isolate", "pictures"]
 
@@ -39,7 +38,7 @@ class LossWeights(Strict):
     coordinate_digits: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Hundreds, tens, units of a coordinate."""
     box_punctuation: float = 1.0
-    """Everything else after <box> or <quad>, up to and with the closing token."""
+    """Everything else after <box> or <quad>, up to and with the closing token; of a JSON list everything but labels."""
     tasks: dict[str, float] = Field(default_factory=dict)
 
 
@@ -60,6 +59,12 @@ class DataRecipe(Strict):
     """Share of rows without any picture, of task `text`."""
     pair_rows: float = Field(default=0.0, ge=0, le=1)
     """Share of rows with a dialogue about two pictures, of task `two_pictures`."""
+    clip_rows: float = Field(default=0.0, ge=0, le=1)
+    """Share of rows with a clip, for families that take video."""
+    clips: ClipSpec = ClipSpec()
+    clip_tasks: Weights = Field(default={"clip_when": 4.0, "clip_what": 2.0, "clip_direction": 2.0, "clip_caption": 1.0})
+    clip_fps: Literal["drawn"] | Annotated[float, Field(gt=0, le=60)] = "drawn"
+    """Frames a second; `drawn`: from 0.5 to 4, for every clip."""
     chinese: float = Field(default=0.5, ge=0, le=1)
     box_jitter: float = Field(default=0.0, ge=0)
     """Regions move by up to so many pixels of the model's picture, corner by corner: whole pixels would favour some coordinates."""
@@ -82,59 +87,29 @@ def draw_language(recipe: DataRecipe, rng: np.random.Generator) -> Language:
     return "zh" if rng.random() < recipe.chinese else "en"
 
 
-def jitter_regions(sample: Sample, amount: float, rng: np.random.Generator) -> Sample:
-    """The sample with every corner moved by U(-amount, amount) of the picture's side; a region that would degenerate stays."""
-    if not amount:
+def jitter_regions(sample: Sample, pixels: float, frames: Sequence[tuple[int, int]], rng: np.random.Generator) -> Sample:
+    """The sample with every corner moved by U(-pixels, pixels) either way; a region that would degenerate stays.
+
+    `frames`: (width, height) that each picture of the sample is resized to, whose pixels are meant.
+    """
+    if not pixels:
         return sample
-    messages = tuple(
-        Message(message.role, tuple(_jitter(part, amount, rng) if isinstance(part, RegionPart) else part for part in message.parts))
-        for message in sample.messages
-    )
-    return replace(sample, messages=messages)
+    amounts = [(pixels / width, pixels / height) for width, height in frames]
+
+    def moved(parts: Sequence[Part]) -> tuple[Part, ...]:
+        return tuple(_jitter(part, amounts, rng) if isinstance(part, RegionPart) else part for part in parts)
+
+    return replace(sample, messages=tuple(Message(message.role, moved(message.parts)) for message in sample.messages))
 
 
-def _jitter(part: RegionPart, amount: float, rng: np.random.Generator) -> RegionPart:
+def _jitter(part: RegionPart, amounts: Sequence[tuple[float, float]], rng: np.random.Generator) -> RegionPart:
     moved = []
     for region in part.regions:
-        points = np.clip(np.asarray(region.points) + rng.uniform(-amount, amount, (len(region.points), 2)), 0.0, 1.0)
+        most = np.asarray(amounts[region.image])
+        points = np.clip(np.asarray(region.points) + rng.uniform(-most, most, (len(region.points), 2)), 0.0, 1.0)
         swapped = region.kind == "box" and not (points[0] < points[1]).all()
         moved.append(region if swapped else replace(region, points=tuple((float(x), float(y)) for x, y in points)))
     return replace(part, regions=tuple(moved))
-
-
-class TokenWeights:
-    """Loss weights of an encoded sample, from its task and from where its tokens stand in a region's markup."""
-
-    def __init__(self, recipe: LossWeights, tokenizer: Tokenizer, markup: Markup) -> None:
-        self.recipe = recipe
-        self.plain = recipe.coordinate_digits == (1.0, 1.0, 1.0) and recipe.box_punctuation == 1.0
-        self.kind = np.full(tokenizer.vocab_size, _OTHER, np.int8)
-        self.kind[[tokenizer.encode(digit)[0] for digit in "0123456789"]] = _DIGIT
-        self.kind[[tokenizer.special(pair[0]) for pair in (markup.box, markup.quad)]] = _OPENS
-        self.kind[[tokenizer.special(pair[1]) for pair in (markup.box, markup.quad)]] = _CLOSES
-
-    def of(self, encoded: Encoded) -> np.ndarray:
-        """(T,) float32, aligned with input_ids as labels are."""
-        task = np.float32(self.recipe.tasks.get(encoded.task, 1.0))
-        weights = np.full(len(encoded), task)
-        if self.plain:
-            return weights
-        kind = self.kind[encoded.input_ids]
-        opens, closes = kind == _OPENS, kind == _CLOSES
-        inside = ((np.cumsum(opens) > np.cumsum(closes)) & ~opens) | closes
-        weights[inside] = self.recipe.box_punctuation * task
-        digit = np.append((kind == _DIGIT) & inside, [False, False])
-        # Counted from a number's last digit, so that numbers that are not padded with zeros are weighted right too.
-        units = digit[:-2] & ~digit[1:-1]
-        tens = digit[:-2] & digit[1:-1] & ~digit[2:]
-        hundreds = digit[:-2] & digit[1:-1] & digit[2:]
-        for place, weight in zip((hundreds, tens, units), self.recipe.coordinate_digits, strict=True):
-            weights[place] = weight * task
-        return weights
-
-
-_OTHER, _DIGIT, _OPENS, _CLOSES = range(4)
-"""What a token is to region markup."""
 
 
 def tasks_of(recipe: DataRecipe) -> tuple[str, ...]:
@@ -143,4 +118,5 @@ def tasks_of(recipe: DataRecipe) -> tuple[str, ...]:
     for scenes in recipe.scenes:
         named |= dict.fromkeys(scenes.tasks or ())
     extra: Sequence[str] = [task for task, share in (("text", recipe.text_rows), ("two_pictures", recipe.pair_rows)) if share]
-    return tuple(named | dict.fromkeys(extra))
+    clips: Sequence[str] = tuple(recipe.clip_tasks) if recipe.clip_rows and recipe.packing != "pictures" else ()
+    return tuple(named | dict.fromkeys((*extra, *clips)))

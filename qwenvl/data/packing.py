@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qwenvl.processing.collate import join_windows
 from qwenvl.types import IGNORE_INDEX, Encoded, QwenVLError
 
 
@@ -29,7 +30,8 @@ def share_prefix(samples: Sequence[Encoded]) -> Encoded:
     """One row for several samples that begin with the same pictures: the common prefix once, then one branch a sample. Samples
     without a picture share nothing: their row is branches alone.
 
-    `branch_ids` is 0 on the prefix and 1, 2, … on the samples' own tokens, whose positions all restart after the prefix.
+    `branch_ids` is 0 on the prefix and 1, 2, … on the samples' own tokens, each at the positions that it has alone: they all start
+    again at the one that follows the prefix, which after a picture is one more than the largest on any axis.
     Raises PackingError where the prefixes or the pictures differ, or where the prefix or a branch's first token is supervised
     (the prefix has one next token, the branches have several first ones).
     """
@@ -76,6 +78,7 @@ def interleave(samples: Sequence[Encoded], budget: int) -> Encoded:
         grids=np.concatenate([sample.grids for sample in taken]),
         visual_slots=np.concatenate(slots),
         image_sizes=tuple(size for sample in taken for size in sample.image_sizes),
+        windows=join_windows(taken),
         loss_weights=np.concatenate([_weights(sample) for sample in taken]) if weighted else None,
         sample_id="+".join(sample.sample_id for sample in taken),
         task=taken[0].task,

@@ -13,6 +13,7 @@ from qwenvl.data.wording import (
     Turn,
     Voice,
     a_thing,
+    centre,
     fill,
     groups,
     listing,
@@ -162,6 +163,26 @@ def _located(kind: str, phrase: str, index: int, thing: Thing, scene: Scene, voi
         "key": thing.name, "colour": thing.colour, "focus": index,
     }
     return Turn(question, (answer,), extra)
+
+
+def point(scene: Scene, voice: Voice) -> list[Turn]:
+    """A point on one thing, in the middle of its box: of shapes and emoji that is where they are. Raw: the question alone."""
+    turns = []
+    for index, thing in enumerate(scene.things):
+        names = referring_phrases(scene, index, voice) if thing.kind != "text" else []
+        if not names:
+            continue
+        phrase = voice.pick(names)
+        asked = voice.phrasing("point").format(thing=phrase)
+        place = Region("point", (centre(scene, thing),))
+        raw = voice.style == "raw"
+        question = TextPart(voice.say(f" {asked}", asked) if raw else asked)
+        extra = {
+            "kind": "point", "question": asked, "answer": phrase, "phrase": phrase, "key": thing.name, "colour": thing.colour,
+            "regions": [numbers(region_of(scene, thing))], "focus": index,
+        }
+        turns.append(Turn((question,), (RegionPart(None if raw else phrase, (place,)),), extra))
+    return voice.some(turns, len(turns))
 
 
 def naming(scene: Scene, voice: Voice) -> list[Turn]:

@@ -7,6 +7,7 @@ holds what a scorer needs, as plain data; coordinates are fractions of the pictu
     caption,              things: [{key, kind, colour, count, phrase, regions: [[l, t, r, b], ...]}] from left to right;
     grounded_caption      background
     referring, find_text  phrase; key; colour; regions: [[l, t, r, b]]
+    point                 the same, the regions being the boxes that a point may lie in
     naming                value (key of the thing, or the string of a text); colour; phrase; accept; regions (of the question)
     what, count, where,   value; choices: {value: [spellings in the language]}; accept: [short answer, full answer].
     colour, yes_no,       The value of a coloured shape is "red circle". Where one spelling holds another ("top left" and
@@ -48,6 +49,9 @@ CHAT_TASKS = ("refusal", "dialogue", "two_pictures")
 
 TASKS: tuple[str, ...] = (*PICTURED, *VQA, "text", *CHAT_TASKS)
 
+POINTING = ("point",)
+"""Tasks for markup that has points alone. Those about clips are in clips.py."""
+
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 
@@ -72,8 +76,9 @@ def questions(
     voice = Voice(language, style, rng, held_out_phrasing)
     if task == "text":
         return [_sample(task, voice, [text_only.text(voice)])]
-    if task not in TASKS or scene is None:
-        raise TaskError(f"task {task!r}: " + ("needs a scene" if task in TASKS else f"unknown; known: {', '.join(TASKS)}"))
+    known = (*TASKS, *POINTING)
+    if task not in known or scene is None:
+        raise TaskError(f"task {task!r}: " + ("needs a scene" if task in known else f"unknown; known: {', '.join(known)}"))
     if task == "two_pictures" or (style == "raw" and task in CHAT_TASKS):
         return []
     if task == "dialogue":
@@ -103,7 +108,7 @@ def _sample(task: str, voice: Voice, turns: list[Turn], *scenes: Scene) -> Sampl
 
 def has_phrasings(task: str, style: Style) -> bool:
     """Whether the task's questions are put in several ways, one of them held out from training."""
-    return style == "chat" or task in VQA or task in ("ocr", "text")
+    return style == "chat" or task in VQA or task in ("ocr", "text", *POINTING)
 
 
 def chance(task: str, language: Language) -> float | None:

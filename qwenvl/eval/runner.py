@@ -13,12 +13,15 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib import metadata
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qwenvl.eval.report import summary
-from qwenvl.eval.task import Answer, EvaluationError, Prediction, Question, Scorer, chance_levels, score_all
-from qwenvl.families.spec import Markup
+from qwenvl.eval.task import Answer, EvaluationError, Prediction, Question, Scorer, chance_levels, frame_of, score_all
+from qwenvl.families.spec import FamilySpec, Markup
+from qwenvl.processing.grid import image_grid
+from qwenvl.processing.json_regions import write_places
 from qwenvl.processing.regions import markup_text, write_regions
 from qwenvl.runtime import atomic_write
 from qwenvl.types import Message, RegionPart, Sample, Style, TextPart
@@ -34,10 +37,14 @@ FINGERPRINT_BYTES = 1 << 20
 
 
 class Answerer(Protocol):
-    """What is evaluated: anything that answers Samples, in the style that it was trained in."""
+    """What is evaluated: anything that answers Samples, in the style that it was trained in. `spec` says what it can take."""
 
     style: Style
     markup: Markup
+    spec: FamilySpec
+
+    def frame(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) that it resizes a picture of `size` to: what places in pixels count in."""
 
     def answer(self, samples: Sequence[Sample], max_new_tokens: int) -> list[Answer]:
         """Replies in the order of `samples`, whose last message (the reference answer) must not be looked at."""
@@ -50,6 +57,12 @@ class ModelAnswerer:
         self.model = model
         self.style: Style = model.style
         self.markup = model.markup
+        self.spec = model.spec
+
+    def frame(self, size: tuple[int, int]) -> tuple[int, int]:
+        patch = self.model.config.vision.patch_size
+        _, rows, columns = image_grid(self.model.config, self.spec, *size)
+        return columns * patch, rows * patch
 
     def answer(self, samples: Sequence[Sample], max_new_tokens: int) -> list[Answer]:
         prompts = [self.model.encode(replace(sample, messages=sample.messages[:-1])) for sample in samples]
@@ -71,7 +84,7 @@ def predict(
         raise EvaluationError("two questions have the same id; their predictions would be mistaken for each other")
     advance(len(wanted & saved.keys()))
     with open(folder / PREDICTIONS, "a", encoding="utf-8") as file:
-        for group in batches([question for question in questions if question.id not in saved], batch):
+        for group in batches([question for question in questions if question.id not in saved], batch, model.markup):
             for prediction in _answer(group, model):
                 saved[prediction.id] = prediction
                 file.write(json.dumps(prediction.to_json(), ensure_ascii=False) + "\n")
@@ -82,7 +95,8 @@ def predict(
 
 def ask(questions: Sequence[Question], model: Answerer, batch: int) -> list[Prediction]:
     """Like `predict`, saving nothing."""
-    answered = {prediction.id: prediction for group in batches(questions, batch) for prediction in _answer(group, model)}
+    groups = batches(questions, batch, model.markup)
+    answered = {prediction.id: prediction for group in groups for prediction in _answer(group, model)}
     return [answered[question.id] for question in questions]
 
 
@@ -91,13 +105,14 @@ def _answer(group: Sequence[Question], model: Answerer) -> list[Prediction]:
     return [to_prediction(question, answer, model.markup) for question, answer in zip(group, answers, strict=True)]
 
 
-def batches(questions: Sequence[Question], size: int) -> Iterator[list[Question]]:
+def batches(questions: Sequence[Question], size: int, markup: Markup | None = None) -> Iterator[list[Question]]:
     """Batches of one limit each, of questions and expected answers of like length: short ones do not wait for long ones."""
     if size < 1:
         raise EvaluationError(f"batch size {size}: give 1 or more")
 
     def length(question: Question) -> tuple[int, str, int, str]:
-        return question.max_new_tokens, question.task, len(plain_text(question.sample.messages)), question.id
+        words = plain_text(question.sample.messages, markup, frame_of(question.truth))
+        return question.max_new_tokens, question.task, len(words), question.id
 
     pending: list[Question] = []
     for question in sorted(questions, key=length):
@@ -111,29 +126,37 @@ def batches(questions: Sequence[Question], size: int) -> Iterator[list[Question]
 
 def to_prediction(question: Question, answer: Answer, markup: Markup) -> Prediction:
     *asked, reference = question.sample.messages
+    frame = frame_of(question.truth)
     return Prediction(
         id=question.id,
         task=question.task,
         condition=question.condition,
         language=question.language,
-        question=plain_text(asked, markup).strip(),
-        reference=plain_text([reference], markup).strip(),
+        question=plain_text(asked, markup, frame).strip(),
+        reference=plain_text([reference], markup, frame).strip(),
         reply=answer.text,
         finish_reason=answer.finish_reason,
         truth=question.truth,
     )
 
 
-def plain_text(messages: Sequence[Message], markup: Markup | None = None) -> str:
-    """The messages' words; regions as `markup` writes them, pictures left out."""
+def plain_text(messages: Sequence[Message], markup: Markup | None = None, frame: tuple[int, int] | None = None) -> str:
+    """The messages' words; regions as `markup` writes them (in pixels of `frame`, where it does), pictures left out."""
     pieces = []
     for message in messages:
-        for part in message.parts:
-            if isinstance(part, TextPart):
-                pieces.append(part.text)
-            elif isinstance(part, RegionPart):
-                pieces.append(markup_text(write_regions(part, markup or Markup())))
+        for kind, group in groupby(message.parts, type):
+            if kind is TextPart:
+                pieces += [part.text for part in group if isinstance(part, TextPart)]
+            elif kind is RegionPart:
+                pieces.append(_places([part for part in group if isinstance(part, RegionPart)], markup or Markup(), frame))
     return "".join(pieces)
+
+
+def _places(parts: Sequence[RegionPart], markup: Markup, frame: tuple[int, int] | None) -> str:
+    """Phrases and places that follow each other: in JSON one list, as the renderer writes them."""
+    if markup.style == "json" and frame is not None and all(part.regions for part in parts):
+        return write_places(parts, {region.image: frame for part in parts for region in part.regions})
+    return "".join(markup_text(write_regions(part, markup, frame=frame)) for part in parts)
 
 
 def open_run(folder: Path, settings: dict[str, Any]) -> None:

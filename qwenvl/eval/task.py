@@ -69,6 +69,11 @@ class Prediction:
         return asdict(self)
 
 
+def frame_of(truth: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(width, height) of the resized picture that a question's places are written in, where they are written in pixels."""
+    return (truth["frame"][0], truth["frame"][1]) if "frame" in truth else None
+
+
 Scorer = Callable[[Prediction], Mapping[str, Tally]]
 """Prediction -> {measure: (earned, possible)}. Pure: no model, no file, no clock."""
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from qwenvl.config import ConfigError
+from qwenvl.families.qwen2_5_vl import QWEN2_5_VL
+from qwenvl.families.qwen2_vl import QWEN2_VL
 from qwenvl.families.qwen_vl import QWEN_VL
 from qwenvl.families.spec import FamilySpec, Preset
 
-FAMILIES: tuple[FamilySpec, ...] = (QWEN_VL,)
+FAMILIES: tuple[FamilySpec, ...] = (QWEN_VL, QWEN2_VL, QWEN2_5_VL)
 
 
 def get_family(name: str) -> FamilySpec:
@@ -37,3 +40,9 @@ def find_preset(name: str) -> Preset:
         if preset.name == name:
             return preset
     raise ConfigError(f"unknown model {name!r}; known: {', '.join(preset.name for preset in presets)}")
+
+
+def family_of_preset(preset: Preset) -> FamilySpec:
+    """The preset's family, with the preset's own rules for pictures and clips where it has any."""
+    family = get_family(preset.config.family)
+    return replace(family, images=preset.images or family.images, videos=preset.videos or family.videos)

@@ -38,6 +38,7 @@ def parse_config(raw: Mapping[str, Any]) -> ModelConfig:
         num_attention_heads=visual["heads"],
         patch_size=visual["patch_size"],
         image_size=visual["image_size"],
+        input_norm=True,
         position_grid=visual.get("position_grid", POSITION_GRID),
     )
     connector = ResamplerConfig(
@@ -72,7 +73,7 @@ def parse_config(raw: Mapping[str, Any]) -> ModelConfig:
 
 def write_config(config: ModelConfig) -> dict[str, Any]:
     """The published config.json of a model; keys of ours appear only where they differ from the published constant."""
-    vision, connector, decoder = config.vision, config.connector, config.decoder
+    vision, connector, decoder = config.vision, _resampler(config), config.decoder
     visual: dict[str, Any] = {
         "heads": vision.num_attention_heads,
         "image_size": vision.image_size,
@@ -116,7 +117,14 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
 
 def visual_tokens(config: ModelConfig, grid: tuple[int, int, int]) -> int:
     """Always the number of queries, whatever the picture's grid."""
-    return config.connector.num_queries
+    return _resampler(config).num_queries
+
+
+def _resampler(config: ModelConfig) -> ResamplerConfig:
+    """The connector of every Qwen-VL. Raises ConfigError for a merger, which belongs to the later generations."""
+    if not isinstance(config.connector, ResamplerConfig):
+        raise ConfigError(f"{config.family}: connector.kind is {config.connector.kind!r}; this family has a resampler")
+    return config.connector
 
 
 def read_markup(raw: Mapping[str, Any]) -> Markup:
@@ -127,7 +135,8 @@ def read_markup(raw: Mapping[str, Any]) -> Markup:
 QWEN_VL_7B = ModelConfig(
     family="qwen_vl",
     vision=VisionConfig(
-        hidden_size=1664, intermediate_size=8192, num_hidden_layers=48, num_attention_heads=16, patch_size=14, image_size=448
+        hidden_size=1664, intermediate_size=8192, num_hidden_layers=48, num_attention_heads=16, patch_size=14, image_size=448,
+        position_grid=POSITION_GRID, input_norm=True,
     ),
     connector=ResamplerConfig(num_queries=NUM_QUERIES, hidden_size=4096, num_attention_heads=32),
     decoder=DecoderConfig(
@@ -144,7 +153,7 @@ QWEN_VL_NANO = ModelConfig(
     family="qwen_vl",
     vision=VisionConfig(
         hidden_size=192, intermediate_size=768, num_hidden_layers=6, num_attention_heads=3,
-        patch_size=14, image_size=112, position_grid=8,
+        patch_size=14, image_size=112, position_grid=8, input_norm=True,
     ),
     connector=ResamplerConfig(
         num_queries=36, hidden_size=256, num_attention_heads=4, position_base=20.0, initialisation="aligned"
@@ -162,6 +171,8 @@ QWEN_VL = FamilySpec(
     images=ImageRules(kind="square"),
     image_tokens=ImageTokens(start="<img>", end="</img>", pad="<imgpad>"),
     chat=ChatRules(),
+    videos=None,
+    positions="line",
     parse_config=parse_config,
     write_config=write_config,
     visual_tokens=visual_tokens,

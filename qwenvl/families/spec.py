@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from qwenvl.config import ModelConfig
 
@@ -18,17 +18,43 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class ImageRules:
-    """How a picture becomes patches. `kind` is "square": resized to side x side, aspect ratio not kept."""
+    """How a picture becomes patches.
 
-    kind: str = "square"
+    `square`: resized to side x side, aspect ratio not kept. `native`: to the nearest multiples of a visual token's side, within the
+    bounds on its area in pixels (width * height), aspect ratio kept.
+    """
+
+    kind: Literal["square", "native"] = "square"
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    max_ratio: float | None = None
+    """Longest side by shortest side from which on a picture is refused."""
+
+
+@dataclass(frozen=True)
+class VideoRules:
+    """How frames are drawn from a clip, and how large they may be; pixels are areas (width * height) of one frame."""
+
+    fps: float
+    min_frames: int
+    max_frames: int
+    min_pixels: int
+    max_pixels: int
+    total_pixels: int
+    """Of all frames together."""
 
 
 @dataclass(frozen=True)
 class Markup:
-    """The special tokens around phrases and places, and the frame of coordinates (integers in [0, scale))."""
+    """How phrases and places are written in text.
 
+    `tags`: special tokens around phrases and places, integers in [0, scale) of the picture's sides. `json`: a list of objects with
+    `bbox_2d` or `point_2d` and `label`, in pixels of the resized picture.
+    """
+
+    style: Literal["tags", "json"] = "tags"
     ref: tuple[str, str] = ("<ref>", "</ref>")
     box: tuple[str, str] = ("<box>", "</box>")
     quad: tuple[str, str] = ("<quad>", "</quad>")
@@ -47,9 +73,14 @@ class ChatRules:
     document_end: str = "<|endoftext|>"
     system: str = "You are a helpful assistant."
     picture: str = "Picture {n}: "
-    """Written before the n-th picture of a conversation in chat style."""
+    """Written before the n-th picture of a conversation in chat style, where pictures are numbered."""
+    video: str = "Video {n}: "
     after_picture: str = "\n"
     """Written after each picture in chat style."""
+    numbered: bool = True
+    """Whether pictures and videos are numbered when the caller does not say (`add_vision_id` of the published template)."""
+    joined_header: bool = False
+    """Role, newline and the text after it are tokenised as one text, as a template that writes one string does."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +88,7 @@ class ImageTokens:
     start: str
     end: str
     pad: str
+    video_pad: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +99,14 @@ class Preset:
     config: ModelConfig
     markup: Markup = field(default_factory=Markup)
     summary: str = ""
+    images: ImageRules | None = None
+    """None: the family's."""
+    videos: VideoRules | None = None
+    """None: the family's."""
+
+
+def _as_it_is(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(raw)
 
 
 @dataclass(frozen=True)
@@ -77,6 +117,10 @@ class FamilySpec:
     images: ImageRules
     image_tokens: ImageTokens
     chat: ChatRules
+    videos: VideoRules | None
+    """None: pictures only."""
+    positions: Literal["line", "mrope"]
+    """`line`: 0, 1, 2, ... on all three axes. `mrope`: pictures and videos spread over height, width and time."""
     parse_config: Callable[[Mapping[str, Any]], ModelConfig]
     """config.json's content -> ModelConfig. Raises ConfigError naming what is missing."""
     write_config: Callable[[ModelConfig], dict[str, Any]]
@@ -86,3 +130,6 @@ class FamilySpec:
     read_markup: Callable[[Mapping[str, Any]], Markup]
     """The markup that a checkpoint was trained with, from its config.json."""
     presets: tuple[Preset, ...]
+    flatten: Callable[[Mapping[str, Any]], dict[str, Any]] = _as_it_is
+    """config.json's content in any layout the family has had -> the one that write_config gives. Raises ConfigError for a
+    content that contradicts itself."""

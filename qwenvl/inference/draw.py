@@ -8,6 +8,7 @@ font has is written as "?".
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -66,7 +67,7 @@ def draw_regions(picture: Image, regions: Sequence[Region], enlarge_to: int = 0)
     boxes = [_bounds(points) for points in outlines]
     for region, box in zip(regions, boxes):  # after all outlines, which would cross them
         if region.label:
-            runs = _fitting(region.label, fonts, canvas.width - 2 * _pad(line))
+            runs = fitting(region.label, fonts, canvas.width - 2 * _pad(line))
             plate = place_label(_plate_size(runs, line), box, canvas.size, boxes, plates, line)
             if plate is not None:
                 _label(draw, runs, plate, colours[region.label], line)
@@ -99,6 +100,7 @@ def runs_of(text: str, fonts: Sequence[FreeTypeFont]) -> list[tuple[FreeTypeFont
     return runs
 
 
+@lru_cache(maxsize=8192)
 def _has(font: FreeTypeFont, character: str) -> bool:
     """Whether the font draws something else than what it draws for a character that no font has."""
     if character == " ":
@@ -165,16 +167,21 @@ def _bounds(points: Sequence[Point]) -> Box:
     return round(min(xs)), round(min(ys)), round(max(xs)), round(max(ys))
 
 
-def _fitting(label: str, fonts: Sequence[FreeTypeFont], width: int) -> list[tuple[FreeTypeFont, str]]:
+def fitting(label: str, fonts: Sequence[FreeTypeFont], width: int) -> list[tuple[FreeTypeFont, str]]:
     """The label's runs, shortened from its end until they fit."""
     runs = runs_of(label, fonts)
-    while len(label) > 1 and _length(runs) > width:
-        label = label[:-1].rstrip()
-        runs = runs_of(label + "…", fonts)
-    return runs
+    if length_of(runs) <= width or len(label) == 1:
+        return runs
+    kept = max(bisect_right(range(1, len(label)), width, key=lambda count: length_of(_cut(label, count, fonts))), 1)
+    return _cut(label, kept, fonts)
 
 
-def _length(runs: Sequence[tuple[FreeTypeFont, str]]) -> int:
+def _cut(label: str, count: int, fonts: Sequence[FreeTypeFont]) -> list[tuple[FreeTypeFont, str]]:
+    return runs_of(label[:count].rstrip() + "…", fonts)
+
+
+def length_of(runs: Sequence[tuple[FreeTypeFont, str]]) -> int:
+    """Pixels that the runs take side by side."""
     return math.ceil(sum(font.getlength(text) for font, text in runs))
 
 
@@ -184,7 +191,7 @@ def _pad(line: int) -> int:
 
 def _plate_size(runs: Sequence[tuple[FreeTypeFont, str]], line: int) -> tuple[int, int]:
     ascent, descent = (max(font.getmetrics()[index] for font, _ in runs) for index in (0, 1))
-    return _length(runs) + 2 * _pad(line), ascent + descent + 2 * line
+    return length_of(runs) + 2 * _pad(line), ascent + descent + 2 * line
 
 
 def _label(
@@ -192,7 +199,31 @@ def _label(
 ) -> None:
     """Letters on a dark plate with an edge in the region's colour."""
     draw.rectangle((plate[0], plate[1], plate[2] - 1, plate[3] - 1), fill=PLATE, outline=colour, width=line)
-    left, baseline = float(plate[0] + _pad(line)), plate[1] + line + max(font.getmetrics()[0] for font, _ in runs)
+    baseline = plate[1] + line + max(font.getmetrics()[0] for font, _ in runs)
+    write_runs(draw, runs, (plate[0] + _pad(line), baseline), LETTERS)
+
+
+def write_runs(
+    draw: ImageDraw, runs: Sequence[tuple[FreeTypeFont, str]], place: tuple[float, float], colour: tuple[int, int, int]
+) -> None:
+    """Write one line; `place` is the left end of its baseline."""
+    left, baseline = place
     for font, text in runs:
-        draw.text((left, baseline), text, fill=LETTERS, font=font, anchor="ls")
+        draw.text((left, baseline), text, fill=colour, font=font, anchor="ls")
         left += font.getlength(text)
+
+
+def wrap(text: str, fonts: Sequence[FreeTypeFont], width: int, most: int) -> list[list[tuple[FreeTypeFont, str]]]:
+    """`text` in at most so many lines of runs, none wider than `width`, broken at spaces, or anywhere in what has none. What is
+    left over ends the last line with "…"."""
+    rest = " ".join(text.split())
+    lines: list[list[tuple[FreeTypeFont, str]]] = []
+    while rest:
+        if len(lines) == most - 1:
+            return [*lines, fitting(rest, fonts, width)]
+        end = bisect_right(range(1, len(rest) + 1), width, key=lambda count: length_of(runs_of(rest[:count], fonts))) or 1
+        space = rest.rfind(" ", 0, end + 1) if end < len(rest) else -1
+        end = space if space > 0 else end
+        lines.append(runs_of(rest[:end], fonts))
+        rest = rest[end:].lstrip()
+    return lines

@@ -20,24 +20,35 @@ from torch import Tensor
 
 from qwenvl.config import ModelConfig
 from qwenvl.families.spec import FamilySpec, Markup
-from qwenvl.inference.reply import Reply, Usage, readable
+from qwenvl.inference.reply import Reply, Usage, frames_of
 from qwenvl.inference.sampling import GenerationOptions
-from qwenvl.inference.session import Draft, Session, alpha_of, decode, run_model
+from qwenvl.inference.session import Draft, Session, alpha_of, decode, run_model, window_tensors
 from qwenvl.inference.text_stream import TextStream
 from qwenvl.models.attention import PackedLayout
 from qwenvl.models.vlm import VisionLanguageModel
-from qwenvl.processing.encode import Processor, ReadyPicture, check_context, join_patches, ready_picture, visual_slots_of
+from qwenvl.processing.encode import (
+    PlaceholderError,
+    Processor,
+    ReadyPicture,
+    VisualSpan,
+    check_context,
+    join_patches,
+    ready_picture,
+    visual_slots_of,
+    visual_spans,
+)
+from qwenvl.processing.grid import window_plan
 from qwenvl.processing.messages import messages_to_sample
-from qwenvl.processing.positions import positions_1d
-from qwenvl.processing.regions import read_regions
+from qwenvl.processing.positions import positions_of
 from qwenvl.processing.tokenizer import Tokenizer, TokenizerError
+from qwenvl.processing.video import ready_video
 from qwenvl.runtime import resolve_device, resolve_dtype
-from qwenvl.types import IGNORE_INDEX, Encoded, QwenVLError, Sample, Style
+from qwenvl.types import IGNORE_INDEX, Encoded, QwenVLError, Sample, Style, VideoPart
 from qwenvl.weights.hub import resolve
 from qwenvl.weights.io import load_model, read_config
 
 MAX_NEW_TOKENS = 512  # generation_config.json of Qwen-VL and Qwen-VL-Chat
-TOKENIZER_FILES = ("tokenizer.json", "qwen.tiktoken")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "qwen.tiktoken")
 # `chat_format` of the published generation_config.json -> how messages are rendered.
 STYLES: dict[str, Style] = {"chatml": "chat", "raw": "raw"}
 
@@ -130,14 +141,17 @@ class QwenVL:
         self, input_ids: Any, images: Sequence[Any] = (), videos: Sequence[Any] = (),
         min_pixels: int | None = None, max_pixels: int | None = None, position_ids: Any = None,
     ) -> Tensor:  # fmt: skip
-        """Logits (T, vocab), float32, from ids (T,) with placeholders in place, the pictures in order. Needs no tokenizer.
+        """Logits (T, vocab), float32, from ids (T,) with placeholders in place, pictures and videos each in order. Needs no
+        tokenizer.
 
-        What stands between a picture's start and end ids may be anything of the right length: the pad id, or the path bytes of the
-        published tokenizer. min_pixels and max_pixels say nothing to a family that resizes every picture to one square.
-        position_ids (T,) or (3, T), counted from 0 if not given.
+        Between a picture's start and end ids stands its pad id as often as it has visual tokens, and a video's likewise; where
+        every picture becomes the same square, anything of that length, such as the path bytes of the published tokenizer. A video
+        is whatever VideoPart takes, or a VideoPart, which says how it is sampled.
+        min_pixels and max_pixels bound the area of every picture and frame; they say nothing to a family of squares, and a
+        VideoPart brings its own. position_ids (T,) or (3, T), by the family's rule if not given.
         Raises QwenVLError, one line: ids outside the vocabulary, spans that do not fit the pictures, more than the context holds.
         """
-        if len(videos):
+        if len(videos) and self.spec.videos is None:
             raise QwenVLError(f"{self.spec.name} takes no video ({len(videos)} given); pass its frames as pictures")
         ids = _ids(input_ids)
         if not len(ids):
@@ -145,25 +159,45 @@ class QwenVL:
         if ids.min() < 0 or ids.max() >= self.config.decoder.vocab_size:
             last = self.config.decoder.vocab_size - 1
             raise QwenVLError(f"input_ids run from {ids.min()} to {ids.max()}, but the model's vocabulary from 0 to {last}")
-        pictures = self._ready(images)
-        grids = [grid for _, grid, _ in pictures]
-        positions = positions_1d(len(ids)) if position_ids is None else _positions(position_ids, len(ids))
-        slots = visual_slots_of(ids, self.config, [self.spec.visual_tokens(self.config, grid) for grid in grids])
-        labels = np.full(len(ids), IGNORE_INDEX, dtype=np.int64)
-        patches, table = join_patches(self.config, pictures), np.array(grids, dtype=np.int64).reshape(-1, 3)
-        return self.forward(Encoded(ids, labels, positions, patches, table, slots, tuple(size for _, _, size in pictures)))
+        pictures, clips = self._ready(images, min_pixels, max_pixels), self._ready_clips(videos, min_pixels, max_pixels)
+        visuals = _in_order(visual_spans(ids, self.config), pictures, clips)
+        grids = np.array([visual.grid for visual in visuals], dtype=np.int64).reshape(-1, 3)
+        slots = visual_slots_of(ids, self.config, [self.spec.visual_tokens(self.config, visual.grid) for visual in visuals])
+        if position_ids is None:
+            seconds = [visual.seconds_per_grid for visual in visuals]
+            positions = positions_of(self.config, self.spec, len(ids), slots, grids, seconds)
+        else:
+            positions = _positions(position_ids, len(ids))
+        return self.forward(
+            Encoded(
+                input_ids=ids,
+                labels=np.full(len(ids), IGNORE_INDEX, dtype=np.int64),
+                position_ids=positions,
+                patches=join_patches(self.config, visuals),
+                grids=grids,
+                visual_slots=slots,
+                image_sizes=tuple(visual.size for visual in visuals),
+                windows=window_plan(grids, self.config.vision),
+            )
+        )
 
-    def visual(self, images: Sequence[Any]) -> Tensor:
-        """Visual tokens (V, hidden), in the model's dtype, of pictures: what stands at their placeholders in the decoder.
+    def visual(
+        self, images: Sequence[Any] = (), min_pixels: int | None = None, max_pixels: int | None = None, videos: Sequence[Any] = ()
+    ) -> Tensor:
+        """Visual tokens (V, hidden), in the model's dtype, of pictures, then of videos: what stands at their placeholders in the
+        decoder.
 
-        Raises ImageError for what is no picture, QwenVLError for none at all.
+        Videos and pixel bounds as in `logits`. Raises ImageError for what is no picture, VideoError for what is no video or where
+        the family takes none, QwenVLError for none at all.
         """
-        pictures = self._ready(images)
+        pictures = self._ready(images, min_pixels, max_pixels) + self._ready_clips(videos, min_pixels, max_pixels)
         if not pictures:
             raise QwenVLError("no pictures given: visual() needs at least one")
         patches = torch.from_numpy(join_patches(self.config, pictures)).to(self.device)
+        grids = np.array([picture.grid for picture in pictures], dtype=np.int64)
+        windows = window_tensors(window_plan(grids, self.config.vision), self.device)
         with torch.no_grad():
-            return self.model.visual(patches, torch.tensor([grid for _, grid, _ in pictures]))
+            return self.model.visual(patches, torch.from_numpy(grids), windows=windows)
 
     def chat(
         self, messages: Sample | Sequence[Any], style: Style | None = None, options: GenerationOptions | None = None, **changes: Any
@@ -217,15 +251,15 @@ class QwenVL:
 
     def _reply(self, encoded: Encoded, draft: Draft) -> Reply:
         text = draft.stream.text.strip() if draft.stream else ""
-        pictures = len(encoded.image_sizes)
-        return Reply(
-            text=text,
-            readable=readable(text, self.markup),
-            regions=tuple(read_regions(text, self.markup, scale=self.markup.scale, image=max(pictures - 1, 0))),
+        return Reply.read(
+            text,
+            self.markup,
+            frames=frames_of(encoded.grids, self.config.vision.patch_size),
+            image_sizes=encoded.image_sizes,
             usage=Usage(len(encoded), len(draft.tokens), len(encoded.visual_slots)),
             finish_reason=draft.finish_reason or "stop",
-            tokens=tuple(draft.tokens),
-            image_sizes=encoded.image_sizes,
+            tokens=draft.tokens,
+            video=bool((encoded.input_ids[encoded.visual_slots] == self.config.video_pad_id).any()),
         )
 
     def _shown_bytes(self, token: int) -> bytes:
@@ -244,11 +278,20 @@ class QwenVL:
             ids |= {self.tokenizer.special(name) for name in (rules.turn_start, rules.turn_end, rules.document_end)}
         return frozenset(ids)
 
-    def _ready(self, images: Sequence[Any]) -> list[ReadyPicture]:
+    def _ready(self, images: Sequence[Any], min_pixels: int | None, max_pixels: int | None) -> list[ReadyPicture]:
         """Pictures as patches. Raises QwenVLError for a single one, which is easily given instead of a list of one."""
-        if not isinstance(images, Sequence) or isinstance(images, str | bytes | bytearray | memoryview):
-            raise QwenVLError(f"images: give a list of pictures, not one {type(images).__name__}")
-        return [ready_picture(self.config, self.spec, image, f"picture {n}") for n, image in enumerate(images, start=1)]
+        _check_list(images, "images", "pictures")
+        bounds = (min_pixels, max_pixels)
+        return [ready_picture(self.config, self.spec, image, f"picture {n}", *bounds) for n, image in enumerate(images, start=1)]
+
+    def _ready_clips(self, videos: Sequence[Any], min_pixels: int | None, max_pixels: int | None) -> list[ReadyPicture]:
+        """Videos as patches; a VideoPart keeps its own pixel bounds."""
+        _check_list(videos, "videos", "videos")
+        parts = [
+            video if isinstance(video, VideoPart) else VideoPart(video, min_pixels=min_pixels, max_pixels=max_pixels)
+            for video in videos
+        ]
+        return [ready_video(self.config, self.spec, part, f"video {n}") for n, part in enumerate(parts, start=1)]
 
 
 def _processor(config: ModelConfig, spec: FamilySpec, tokenizer: Tokenizer, markup: Markup, name: str) -> Processor:
@@ -261,6 +304,24 @@ def _processor(config: ModelConfig, spec: FamilySpec, tokenizer: Tokenizer, mark
 
 def _answered(sample: Sample) -> bool:
     return bool(sample.messages) and sample.messages[-1].role == "assistant"
+
+
+def _check_list(values: Any, name: str, noun: str) -> None:
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes | bytearray | memoryview):
+        raise QwenVLError(f"{name}: give a list of {noun}, not one {type(values).__name__}")
+
+
+def _in_order(
+    spans: Sequence[VisualSpan], pictures: Sequence[ReadyPicture], clips: Sequence[ReadyPicture]
+) -> list[ReadyPicture]:
+    """Pictures and videos in the order of their spans in the text. Raises PlaceholderError where their numbers differ."""
+    moving = sum(span.is_video for span in spans)
+    for kind, noun, found, given in (("image", "picture", len(spans) - moving, pictures), ("video", "video", moving, clips)):
+        if found != len(given):
+            span, ending = "span" if found == 1 else "spans", "" if len(given) == 1 else "s"
+            raise PlaceholderError(f"input_ids: {found} {kind} {span} in the text but {len(given)} {noun}{ending}")
+    still, moved = iter(pictures), iter(clips)
+    return [next(moved if span.is_video else still) for span in spans]
 
 
 def _ids(input_ids: Any) -> np.ndarray:

@@ -1,14 +1,20 @@
-"""An answer: its text, the places it names, and what it cost."""
+"""An answer: its text, the places, times and calls that it names, and what it cost."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from qwenvl.families.spec import Markup
-from qwenvl.processing.regions import strip_markup
-from qwenvl.types import Point, Region
+from qwenvl.processing.regions import read_places, strip_markup
+from qwenvl.processing.spans import read_spans
+from qwenvl.processing.tools import ToolCall, read_calls, strip_calls
+from qwenvl.types import Point, Region, TimeSpan
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FinishReason = Literal["stop", "length"]
 
@@ -43,9 +49,11 @@ class Reply:
     """What the model answered.
 
     text is as the model wrote it, markup included; `readable` has the markup taken out. regions are in [0, 1] of the original
-    pictures, whose (width, height) are image_sizes; `pixels` gives them in pixels. The markup does not say which picture it
-    means: it is taken to be the last one of the conversation, as the published drawing code does. finish_reason is "stop" where
-    the model ended its answer or met a stop string, "length" where a limit cut it. tokens are the ids of the answer.
+    pictures and videos, whose (width, height) are image_sizes; `pixels` gives them in pixels. The markup does not say which
+    picture it means: it is taken to be the last one of the conversation, as the published drawing code does. `clamped` counts the
+    numbers that lay outside of it and were moved to its edge. spans are the times that an answer about a video names, in seconds;
+    tool_calls the functions that the model wants called. finish_reason is "stop" where the model ended its answer or met a stop
+    string, "length" where a limit cut it. tokens are the ids of the answer.
     """
 
     text: str
@@ -55,6 +63,40 @@ class Reply:
     finish_reason: FinishReason
     tokens: tuple[int, ...] = ()
     image_sizes: tuple[tuple[int, int], ...] = ()
+    clamped: int = 0
+    spans: tuple[TimeSpan, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    @classmethod
+    def read(
+        cls,
+        text: str,
+        markup: Markup,
+        frames: Sequence[tuple[int, int]],
+        image_sizes: Sequence[tuple[int, int]],
+        usage: Usage,
+        finish_reason: FinishReason,
+        tokens: Sequence[int] = (),
+        video: bool = False,
+    ) -> Reply:
+        """The reply that a text is, with all that it names read from it.
+
+        frames: (width, height) that each picture was resized to, which markup in pixels counts in; image_sizes those of the
+        originals. Time spans are looked for in a conversation with a `video` only: elsewhere "12:30 - 14:00" is read off a picture.
+        """
+        places = read_places(text, markup, image=max(len(frames) - 1, 0), frame=frames[-1] if frames else None)
+        return cls(
+            text=text,
+            readable=readable(text, markup).strip(),
+            regions=places.regions,
+            usage=usage,
+            finish_reason=finish_reason,
+            tokens=tuple(tokens),
+            image_sizes=tuple(image_sizes),
+            clamped=places.clamped,
+            spans=tuple(read_spans(text)) if video else (),
+            tool_calls=tuple(read_calls(text)),
+        )
 
     @property
     def pixels(self) -> tuple[PixelRegion, ...]:
@@ -66,8 +108,19 @@ class Reply:
         )
 
 
+def frames_of(grids: np.ndarray, patch_size: int) -> tuple[tuple[int, int], ...]:
+    """(width, height) in pixels that each picture was resized to, from grids (n, 3) of patches in time, height, width."""
+    return tuple((int(width) * patch_size, int(height) * patch_size) for _, height, width in grids)
+
+
 def readable(text: str, markup: Markup) -> str:
-    """A model's text for people: phrases without tags, no places, also where the model forgot a phrase or a closing tag."""
+    """A model's text for people: phrases without tags, no places, also where the model forgot a phrase or a closing tag.
+
+    Of JSON the labels remain; calls of tools are left out.
+    """
+    text = strip_calls(text)
+    if markup.style == "json":
+        return strip_markup(text, markup)
     places = "|".join(f"{re.escape(opening)}.*?(?:{re.escape(closing)}|$)" for opening, closing in (markup.box, markup.quad))
     tags = "|".join(re.escape(tag) for tag in (*markup.ref, *markup.box, *markup.quad))
     return re.sub(tags, "", re.sub(places, "", strip_markup(text, markup), flags=re.DOTALL))

@@ -19,8 +19,9 @@ from qwenvl.inference.text_stream import TextStream
 from qwenvl.models.attention import Layout
 from qwenvl.models.rope import ntk_alpha
 from qwenvl.models.vlm import VisionLanguageModel
+from qwenvl.processing.collate import join_windows
 from qwenvl.processing.positions import next_position
-from qwenvl.types import Encoded
+from qwenvl.types import Encoded, Windows
 
 
 @dataclass(slots=True)
@@ -83,7 +84,11 @@ class Session:
         self.cache = KVCache(config, len(self.prompts), capacity, dtype=weight.dtype, device=weight.device)
 
     def prefill(self, chunk: int | None = None) -> Tensor:
-        """Logits (N, vocab) after each prompt. With `chunk`, a single prompt is fed in pieces of about so many tokens."""
+        """Logits (N, vocab) after each prompt. With `chunk`, a single prompt is fed in pieces of about so many tokens.
+
+        What is decoded next stands after the highest position of the whole prompt on any axis, which may lie within a clip.
+        """
+        self.next_positions = [next_position(prompt.position_ids) for prompt in self.prompts]
         if chunk is None:
             return self._feed(self.prompts)
         if len(self.prompts) != 1:
@@ -117,7 +122,6 @@ class Session:
         """Run a piece of every prompt through the model; logits (N, vocab) of the last token of each."""
         lengths = [len(piece) for piece in pieces]
         layout = self.cache.extend(lengths)
-        self.next_positions = [next_position(piece.position_ids) for piece in pieces]
         hidden = run_model(self.model, pieces, self.alphas, layout, self.cache)
         last = torch.tensor(lengths, device=hidden.device).cumsum(0) - 1
         return self.model.logits(hidden[last]).float()
@@ -144,10 +148,18 @@ def run_model(
             # Grids stay on the CPU: the model reads them as plain numbers.
             grids=torch.from_numpy(np.concatenate([piece.grids for piece in with_pictures])) if with_pictures else None,
             visual_slots=join([piece.visual_slots + start for piece, start in zip(pieces, starts)]),
+            windows=window_tensors(join_windows(with_pictures), device),
             cache=cache,
             ntk_alpha=alpha_table(alphas, lengths, device),
             logn=True,
         )
+
+
+def window_tensors(windows: Windows | None, device: torch.device) -> Windows | None:
+    """The windows of an Encoded as the model takes them."""
+    if windows is None:
+        return None
+    return Windows(torch.from_numpy(windows.order).to(device), torch.from_numpy(windows.lengths).to(device))
 
 
 def alpha_table(alphas: Sequence[float], lengths: Sequence[int], device: torch.device) -> Tensor | None:
@@ -179,7 +191,8 @@ def decode(session: Session, drafts: Sequence[Draft]) -> Iterator[tuple[int, str
 
 
 def split_prompt(prompt: Encoded, chunk: int) -> list[Encoded]:
-    """Cut a prompt into pieces of at least `chunk` tokens (the last may be shorter), never inside a picture's placeholders."""
+    """Cut a prompt into pieces of at least `chunk` tokens (the last may be shorter), never inside the placeholders of a picture or
+    clip."""
     slots = prompt.visual_slots
     runs = np.split(slots, np.flatnonzero(np.diff(slots) != 1) + 1) if len(slots) else []
     patch_ends = np.cumsum(prompt.grids.prod(axis=1)) if len(runs) else np.zeros(0, dtype=np.int64)
@@ -197,9 +210,23 @@ def split_prompt(prompt: Encoded, chunk: int) -> list[Encoded]:
                 position_ids=prompt.position_ids[:, start:end],
                 patches=prompt.patches[patches],
                 grids=prompt.grids[first:last],
+                windows=_windows_of(prompt, patches),
                 visual_slots=slots[(slots >= start) & (slots < end)] - start,
                 image_sizes=prompt.image_sizes[first:last],
             )
         )
         start = end
     return pieces
+
+
+def _windows_of(prompt: Encoded, patches: slice) -> Windows | None:
+    """The windows of those whole pictures of a prompt. A window stays inside its picture, so pictures come one after the other
+    in window order too."""
+    windows = prompt.windows
+    if windows is None or not len(windows.order):
+        return windows
+    per_unit = len(prompt.patches) // len(windows.order)
+    units = slice(patches.start // per_unit, patches.stop // per_unit)
+    ends = np.cumsum(windows.lengths)
+    inside = (ends > patches.start) & (ends <= patches.stop)
+    return Windows(windows.order[units] - units.start, windows.lengths[inside])

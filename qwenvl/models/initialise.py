@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from qwenvl.models.decoder import Decoder
-from qwenvl.models.layers import sincos_table
+from qwenvl.models.layers import RMSNorm, sincos_table
+from qwenvl.models.merger import Merger
 from qwenvl.models.resampler import Resampler
 from qwenvl.models.vision_tower import VisionTower
 from qwenvl.models.vlm import VisionLanguageModel
@@ -20,11 +21,15 @@ def initialise(model: VisionLanguageModel, seed: int) -> None:
 
     Decoder and resampler follow the published modeling_qwen.py and visual.py (repository wangjl1993/extract_human_attri @ fc9525f),
     but for the resampler's joint projection, left there to torch's default and drawn here like any matrix. The tower, which the
-    paper takes from OpenCLIP, follows the same normal draw with its patch embedding scaled to its inputs.
+    paper takes from OpenCLIP, follows the same normal draw with its patch embedding scaled to its inputs. Both projections of the
+    merger are scaled to theirs, so that visual tokens start near unit size, as the resampler's do.
     """
     generator = torch.Generator().manual_seed(seed)
     _tower(model.vision_tower, generator)
-    _connector(model.connector, generator)
+    if isinstance(model.connector, Resampler):
+        _resampler(model.connector, generator)
+    else:
+        _merger(model.connector, generator)
     _decoder(model.decoder, generator)
 
 
@@ -41,12 +46,15 @@ def _linears(module: nn.Module, generator: torch.Generator, std: float = STD) ->
         elif isinstance(child, nn.LayerNorm):
             child.weight.fill_(1.0)
             child.bias.zero_()
+        elif isinstance(child, RMSNorm):
+            child.weight.fill_(1.0)
 
 
 def _tower(tower: VisionTower, generator: torch.Generator) -> None:
     _linears(tower, generator)
     _normal(tower.patch_embed.weight, generator, tower.patch_embed.in_features**-0.5)
-    _normal(tower.position_embedding, generator)
+    if tower.position_embedding is not None:
+        _normal(tower.position_embedding, generator)
 
 
 def _decoder(decoder: Decoder, generator: torch.Generator) -> None:
@@ -58,7 +66,13 @@ def _decoder(decoder: Decoder, generator: torch.Generator) -> None:
             _normal(weight, generator, residual)
 
 
-def _connector(connector: Resampler, generator: torch.Generator) -> None:
+def _merger(merger: Merger, generator: torch.Generator) -> None:
+    _linears(merger, generator)
+    for linear in (merger.up, merger.down):
+        _normal(linear.weight, generator, linear.in_features**-0.5)
+
+
+def _resampler(connector: Resampler, generator: torch.Generator) -> None:
     config = connector.config
     size = config.hidden_size
     _linears(connector, generator)

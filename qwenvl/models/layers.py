@@ -1,6 +1,8 @@
-"""Layers that several parts share. C channels, g side of a square table."""
+"""Layers that several parts share. P patches, C channels, g side of a square table, m merge_size."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,30 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, (x.shape[-1],), eps=self.eps) * self.weight
 
 
+def make_norm(kind: Literal["layer", "rms"], size: int, eps: float) -> nn.Module:
+    return nn.LayerNorm(size, eps) if kind == "layer" else RMSNorm(size, eps)
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x * sigmoid(1.702 x), the approximation of GELU that CLIP was trained with."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+def square_order(height: int, width: int, merge_size: int) -> Tensor:
+    """Row-major indices (height * width,) of a frame's patches in packed order: squares of m x m in rows, and so within each."""
+    index = torch.arange(height * width).view(height // merge_size, merge_size, width // merge_size, merge_size)
+    return index.transpose(1, 2).flatten()
+
+
+def places_of(grids: Tensor, merge_size: int) -> Tensor:
+    """Row and column (P, 2) of every patch of the grids (n, 3), packed; every frame of a grid has the same."""
+    pieces = []
+    for frames, height, width in grids.tolist():
+        order = square_order(height, width, merge_size)
+        pieces.append(torch.stack([order // width, order % width], dim=1).repeat(frames, 1))
+    return torch.cat(pieces)
+
+
 def resize_table(table: Tensor, height: int, width: int) -> Tensor:
     """A table of positions (g * g, C), row-major, resampled bicubically to (height * width, C).
 
@@ -33,13 +59,15 @@ def resize_table(table: Tensor, height: int, width: int) -> Tensor:
     return grid.permute(0, 2, 3, 1).flatten(0, 2).to(table.dtype)
 
 
-def resize_table_to(table: Tensor, grids: Tensor) -> Tensor:
+def resize_table_to(table: Tensor, grids: Tensor, merge_size: int = 1) -> Tensor:
     """The table at the grids (n, 3) of all pictures, packed: (P, C). Every frame of a grid gets the same positions."""
     resized: dict[tuple[int, int], Tensor] = {}
     pieces: list[Tensor] = []
     for frames, height, width in grids.tolist():
         if (height, width) not in resized:
-            resized[height, width] = resize_table(table, height, width)
+            at_grid = resize_table(table, height, width)
+            order = square_order(height, width, merge_size)
+            resized[height, width] = at_grid if merge_size == 1 else at_grid.index_select(0, order.to(table.device))
         pieces += [resized[height, width]] * frames
     return torch.cat(pieces)
 

@@ -1,15 +1,19 @@
-"""Rotary positions as plain data, made once per forward: the decoder receives tables, never a kind of RoPE.
+"""Rotary positions as plain data, made once per forward: attention receives tables, never a kind of RoPE.
 
-T tokens, d head_dim. Sources: modeling_qwen.py of Qwen-VL (repository wangjl1993/extract_human_attri @ fc9525f).
+T tokens, P patches, d head_dim. Sources: modeling_qwen.py of Qwen-VL (repository wangjl1993/extract_human_attri @ fc9525f);
+section 2.1 of arXiv 2409.12191 (M-RoPE, and rotation of patches by row and column); arXiv 2309.00071 (YaRN).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from qwenvl.config import YarnConfig
 
 
 class Rotary(NamedTuple):
@@ -21,24 +25,57 @@ class Rotary(NamedTuple):
 
 
 def rotary(
-    positions: Tensor, head_dim: int, theta: float, *, ntk_alpha: Tensor | None = None, logn_length: int | None = None
+    position_ids: Tensor,
+    head_dim: int,
+    theta: float,
+    *,
+    sections: Sequence[int] | None = None,
+    yarn: YarnConfig | None = None,
+    ntk_alpha: Tensor | None = None,
+    logn_length: int | None = None,
 ) -> Rotary:
-    """Tables for integer positions (T,).
+    """Tables for integer positions (3, T), rows time, height, width.
 
+    sections: how many of the d / 2 frequencies, highest first, follow time, then height, then width; None: all follow row 0.
     ntk_alpha (T,) stretches the base per token (dynamic NTK, fixed for a sequence when it is prefilled). logn_length: queries at
-    positions beyond it are scaled by log_length(position + 1), so that attention does not spread as the context grows.
+    positions (row 0) beyond it are scaled by log_length(position + 1), so that attention does not spread as the context grows.
     """
-    exponent = torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim
+    exponent = torch.arange(0, head_dim, 2, device=position_ids.device).float() / head_dim
     base = theta if ntk_alpha is None else theta * ntk_alpha[:, None].float() ** (head_dim / (head_dim - 2))
-    angles = positions[:, None].float() * (1.0 / base**exponent)
-    scale = None
-    if logn_length is not None and len(positions) and int(positions.max()) >= logn_length:
-        scale = ((positions + 1).float().log() / math.log(logn_length)).clamp(min=1.0)
-    return Rotary(angles.cos(), angles.sin(), scale)
+    frequencies = 1.0 / base**exponent
+    if yarn is not None:
+        frequencies = frequencies * yarn_stretch(yarn, head_dim, theta).to(frequencies.device)
+    angles = _by_axis(position_ids, sections).float() * frequencies
+    scale, line = None, position_ids[0]
+    if logn_length is not None and len(line) and int(line.max()) >= logn_length:
+        scale = ((line + 1).float().log() / math.log(logn_length)).clamp(min=1.0)
+    size = 1.0 if yarn is None else yarn_attention_factor(yarn)
+    return Rotary(angles.cos() * size, angles.sin() * size, scale)
+
+
+def _by_axis(position_ids: Tensor, sections: Sequence[int] | None) -> Tensor:
+    """Positions (3, T) -> (T, d / 2), for each frequency that of its axis, or (T, 1) where all frequencies follow row 0."""
+    if sections is None:
+        return position_ids[0][:, None]
+    axes = torch.arange(3).repeat_interleave(torch.tensor(list(sections)))
+    return position_ids.index_select(0, axes.to(position_ids.device)).T
+
+
+def rotary_2d(places: Tensor, head_dim: int, theta: float) -> Rotary:
+    """Tables (P, d / 2) for places (P, 2), row and column: the first half of the angles turns with the row, the second with the
+    column, each with the same d / 4 frequencies."""
+    half = head_dim // 2
+    frequencies = 1.0 / theta ** (torch.arange(0, half, 2, device=places.device).float() / half)
+    angles = (places[:, :, None].float() * frequencies).flatten(1)
+    return Rotary(angles.cos(), angles.sin())
 
 
 def apply_rotary(x: Tensor, table: Rotary) -> Tensor:
-    """Rotate x (T, H, d) by halves, in the tables' float32, and cast back."""
+    """Rotate x (T, N, d) by halves, in the tables' float32, and cast back.
+
+    In half precision the published decoder of Qwen2-VL rounds cos and sin to x's dtype first and rotates in that, which is less
+    exact; its tower rotates in float32, as here. In float32 the two are the same.
+    """
     first, second = x.chunk(2, dim=-1)
     cos, sin = table.cos[:, None], table.sin[:, None]
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
@@ -49,3 +86,27 @@ def ntk_alpha(length: int, trained_length: int) -> float:
     if length <= trained_length:
         return 1.0
     return max(2.0 ** math.ceil(math.log2(length / trained_length) + 1) - 1, 1.0)
+
+
+def yarn_stretch(config: YarnConfig, head_dim: int, theta: float) -> Tensor:
+    """What every frequency (d / 2,) is multiplied by: 1 where a wave turns beta_fast times or more within the original length,
+    1 / factor where it turns beta_slow times or less, a straight line between (section 3.2 of arXiv 2309.00071).
+
+    The bounds are whole numbers of frequencies, rounded outwards, as in the authors' code and in transformers.
+    """
+    waves, last = head_dim // 2, head_dim - 1
+
+    def index_of(turns: float) -> float:
+        """The frequency that turns so often within the original length, counted in pairs, with a fraction."""
+        return waves * math.log(config.original_max_position_embeddings / (turns * 2 * math.pi)) / math.log(theta)
+
+    low = max(math.floor(index_of(config.beta_fast)), 0)
+    high = min(math.ceil(index_of(config.beta_slow)), last)
+    width = max(high - low, 0.001)  # bounds that meet: a step
+    slow = ((torch.arange(waves).float() - low) / width).clamp(0.0, 1.0)
+    return slow / config.factor + (1.0 - slow)
+
+
+def yarn_attention_factor(config: YarnConfig) -> float:
+    """What queries and keys are multiplied by, through cos and sin: the root of 1 / t in section 3.4 of arXiv 2309.00071."""
+    return 0.1 * math.log(config.factor) + 1.0

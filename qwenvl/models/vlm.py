@@ -8,12 +8,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from qwenvl.config import ModelConfig
+from qwenvl.config import ConnectorConfig, ModelConfig, ResamplerConfig
 from qwenvl.models.attention import LayerCache, Layout
 from qwenvl.models.decoder import Decoder
+from qwenvl.models.merger import Merger
 from qwenvl.models.resampler import Resampler
 from qwenvl.models.rope import rotary
 from qwenvl.models.vision_tower import VisionTower
+from qwenvl.types import Windows
+
+
+def build_connector(config: ConnectorConfig, vision_width: int) -> Resampler | Merger:
+    """The one place where a connector is chosen."""
+    return Resampler(config, vision_width) if isinstance(config, ResamplerConfig) else Merger(config, vision_width)
 
 
 class VisionLanguageModel(nn.Module):
@@ -23,16 +30,19 @@ class VisionLanguageModel(nn.Module):
         super().__init__()
         self.config = config
         self.vision_tower = VisionTower(config.vision)
-        self.connector = Resampler(config.connector, config.vision.hidden_size)
+        self.connector = build_connector(config.connector, config.vision.hidden_size)
         self.decoder = Decoder(config.decoder)
 
-    def visual(self, patches: Tensor, grids: Tensor, patch_features: Tensor | None = None) -> Tensor:
-        """Visual tokens (V, D) of pictures packed as patches (P, C * p * p) with grids (n, 3).
+    def visual(
+        self, patches: Tensor, grids: Tensor, patch_features: Tensor | None = None, windows: Windows | None = None
+    ) -> Tensor:
+        """Visual tokens (V, D) of pictures and clips packed as patches (P, C * frames * p * p) with grids (n, 3).
 
         patch_features: the tower's output, where a caller has it already (an auxiliary loss on it, a feature cache).
+        windows: those of all pictures, for a tower whose attention stays within them.
         """
         if patch_features is None:
-            patch_features = self.vision_tower(patches.to(self.vision_tower.patch_embed.weight.dtype), grids)
+            patch_features = self.vision_tower(patches.to(self.vision_tower.patch_embed.weight.dtype), grids, windows)
         return self.connector(patch_features, grids)
 
     def forward(
@@ -45,6 +55,7 @@ class VisionLanguageModel(nn.Module):
         grids: Tensor | None = None,
         visual_slots: Tensor | None = None,
         patch_features: Tensor | None = None,
+        windows: Windows | None = None,
         cache: LayerCache | None = None,
         ntk_alpha: Tensor | None = None,
         logn: bool = False,
@@ -57,7 +68,7 @@ class VisionLanguageModel(nn.Module):
         decoder = self.config.decoder
         x = self.decoder.embed(input_ids)
         if patches is not None and grids is not None and visual_slots is not None and len(grids):
-            visual = self.visual(patches, grids, patch_features)
+            visual = self.visual(patches, grids, patch_features, windows)
             if len(visual) != len(visual_slots):
                 counts = f"{len(visual_slots)} placeholders in the text, {len(visual)} visual tokens"
                 raise ValueError(f"{counts} from {len(grids)} pictures")
@@ -65,9 +76,11 @@ class VisionLanguageModel(nn.Module):
         elif self.training:
             x = x + 0.0 * self._dummy_visual().mean().to(x.dtype)
         table = rotary(
-            position_ids[0],
+            position_ids,
             decoder.head_dim,
             decoder.rope_theta,
+            sections=decoder.mrope_section,
+            yarn=decoder.yarn,
             ntk_alpha=ntk_alpha,
             logn_length=decoder.trained_length if logn and decoder.use_logn_attn else None,
         )
@@ -78,7 +91,9 @@ class VisionLanguageModel(nn.Module):
         return self.decoder.logits(hidden)
 
     def _dummy_visual(self) -> Tensor:
-        """Visual tokens of an empty picture: a text-only batch runs the tower too, so that sharded ranks stay in step."""
-        weight, side = self.vision_tower.patch_embed.weight, self.config.vision.position_grid
+        """Visual tokens of the least picture, a single square of patches: a text-only batch runs the tower too, so that sharded
+        ranks stay in step."""
+        weight, side = self.vision_tower.patch_embed.weight, self.config.vision.merge_size
         patches = weight.new_zeros(side * side, weight.shape[1])
-        return self.visual(patches, torch.tensor([[1, side, side]]))
+        only = Windows(torch.tensor([0]), torch.tensor([side * side]))
+        return self.visual(patches, torch.tensor([[1, side, side]]), windows=only)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qwenvl.types import IGNORE_INDEX, Batch, Encoded
+from qwenvl.types import IGNORE_INDEX, Batch, Encoded, Windows
 
 
 def collate(documents: Sequence[Encoded]) -> Batch:
@@ -25,6 +25,8 @@ def collate(documents: Sequence[Encoded]) -> Batch:
     if any(document.branch_ids is not None for document in documents):
         branches = [np.zeros(len(one), dtype=np.int64) if one.branch_ids is None else one.branch_ids for one in documents]
 
+    windows = join_windows(documents)
+
     def joined(arrays: Sequence[np.ndarray], axis: int = 0) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(np.concatenate(arrays, axis=axis)))
 
@@ -38,8 +40,25 @@ def collate(documents: Sequence[Encoded]) -> Batch:
         patches=joined([document.patches for document in documents]),
         grids=joined([document.grids for document in documents]),
         visual_slots=joined([document.visual_slots + offset for document, offset in zip(documents, offsets, strict=True)]),
+        windows=None if windows is None else Windows(joined([windows.order]), joined([windows.lengths])),
         sample_ids=tuple(document.sample_id for document in documents),
     )
+
+
+def join_windows(documents: Sequence[Encoded]) -> Windows | None:
+    """The windows of documents whose patches are packed one after the other; None where no document has any.
+
+    Raises ValueError for a document whose pictures lack the windows that another's have.
+    """
+    pictured = [document for document in documents if len(document.grids)]
+    parts = [document.windows for document in pictured if document.windows is not None]
+    if not parts:
+        return None
+    if len(parts) != len(pictured):
+        raise ValueError(f"{len(parts)} of {len(pictured)} documents with pictures have windows: they belong to two models")
+    starts = np.cumsum([0, *(len(part.order) for part in parts[:-1])])
+    order = [part.order + start for part, start in zip(parts, starts, strict=True)]
+    return Windows(np.concatenate(order), np.concatenate([part.lengths for part in parts]))
 
 
 def _next_token(document: Encoded) -> tuple[np.ndarray, np.ndarray]:

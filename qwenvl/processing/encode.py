@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,14 +11,12 @@ from qwenvl.config import ModelConfig
 from qwenvl.families import get_family
 from qwenvl.families.spec import FamilySpec, Markup
 from qwenvl.processing.chat import PlaceholderError, render
-from qwenvl.processing.grid import image_grid
-from qwenvl.processing.image import ImageError, image_to_patches, open_image
-from qwenvl.processing.positions import positions_1d
+from qwenvl.processing.grid import SizeError, image_grid, window_plan
+from qwenvl.processing.image import ImageError, ReadyPicture, image_to_patches, open_image
+from qwenvl.processing.positions import positions_of
 from qwenvl.processing.tokenizer import Tokenizer, TokenizerError
-from qwenvl.types import Encoded, ImagePart, QwenVLError, Sample, Style, name_of
-
-ReadyPicture = tuple[np.ndarray, tuple[int, int, int], tuple[int, int]]
-"""Patches (P, C * patch * patch), grid (time, height, width), original (width, height)."""
+from qwenvl.processing.video import ready_video
+from qwenvl.types import Encoded, ImagePart, QwenVLError, Sample, Style, VideoPart, name_of
 
 
 class ContextError(QwenVLError, ValueError):
@@ -31,6 +29,8 @@ class Processor:
     def __init__(self, config: ModelConfig, spec: FamilySpec, tokenizer: Tokenizer, markup: Markup | None = None) -> None:
         tokens = spec.image_tokens
         expected = {tokens.start: config.image_start_id, tokens.end: config.image_end_id, tokens.pad: config.image_pad_id}
+        if tokens.video_pad is not None and config.video_pad_id is not None:
+            expected[tokens.video_pad] = config.video_pad_id
         for name, index in expected.items():
             if tokenizer.special(name) != index:
                 raise TokenizerError(
@@ -47,54 +47,88 @@ class Processor:
         self.markup = markup or Markup()
 
     def encode(
-        self, sample: Sample, style: Style, for_generation: bool = False, pictures: Sequence[ReadyPicture] | None = None
+        self,
+        sample: Sample,
+        style: Style,
+        for_generation: bool = False,
+        pictures: Sequence[ReadyPicture] | None = None,
+        numbered: bool | None = None,
     ) -> Encoded:
-        """Encode at the exact length. `for_generation` ends with what precedes the answer (see `chat.render`).
+        """Encode at the exact length. `for_generation` ends with what precedes the answer; `numbered` is as for `chat.render`.
 
-        `pictures`, if given, are those of the sample made ready before: several questions about one picture then share its patches.
-        Raises ContextError, PlaceholderError, ImageError, RegionError or RenderError, each naming the sample.
+        `pictures`, if given, are the pictures and videos of the sample made ready before: several questions about one picture then
+        share its patches.
+        Raises ContextError, PlaceholderError, ImageError, VideoError, SizeError, RegionError or RenderError, naming the sample.
         """
         where = name_of(sample.id)
         if pictures is None:
-            pictures = [self.ready(part, number, where) for number, part in enumerate(sample.images, start=1)]
-        grids = [grid for _, grid, _ in pictures]
-        counts = [self.spec.visual_tokens(self.config, grid) for grid in grids]
-        rendered = render(sample, self.tokenizer, self.spec, style, counts, for_generation, self.markup)
+            pictures = self._ready_all(sample, where)
+        counts = [self.spec.visual_tokens(self.config, picture.grid) for picture in pictures]
+        patch = self.config.vision.patch_size
+        frames = [(picture.grid[2] * patch, picture.grid[1] * patch) for picture in pictures]
+        rendered = render(
+            sample, self.tokenizer, self.spec, style, counts, for_generation, self.markup, numbered=numbered, frames=frames
+        )
         check_placeholders(len(rendered.visual_slots), sum(counts), where)
+        grids = np.array([picture.grid for picture in pictures], dtype=np.int64).reshape(-1, 3)
+        slots = np.array(rendered.visual_slots, dtype=np.int64)
+        seconds = [picture.seconds_per_grid for picture in pictures]
         encoded = Encoded(
             input_ids=np.array(rendered.input_ids, dtype=np.int64),
             labels=np.array(rendered.labels, dtype=np.int64),
-            position_ids=positions_1d(len(rendered.input_ids)),
+            position_ids=positions_of(self.config, self.spec, len(rendered.input_ids), slots, grids, seconds),
             patches=join_patches(self.config, pictures),
-            grids=np.array(grids, dtype=np.int64).reshape(-1, 3),
-            visual_slots=np.array(rendered.visual_slots, dtype=np.int64),
-            image_sizes=tuple(size for _, _, size in pictures),
+            grids=grids,
+            visual_slots=slots,
+            image_sizes=tuple(picture.size for picture in pictures),
+            windows=window_plan(grids, self.config.vision),
             sample_id=sample.id,
             task=sample.task,
         )
         check_context(self.config, encoded, answering=for_generation)
         return encoded
 
-    def ready(self, part: ImagePart, number: int = 1, where: str = "the prompt") -> ReadyPicture:
-        """One picture as `encode` takes it. Raises ImageError saying which: picture `number`, counted from 1, of `where`."""
-        return ready_picture(self.config, self.spec, part.image, f"{where}, picture {number}")
+    def ready(self, part: ImagePart | VideoPart, number: int = 1, where: str = "the prompt") -> ReadyPicture:
+        """One picture or video as `encode` takes it.
+
+        Raises ImageError, VideoError or SizeError saying which: picture or video `number`, each counted from 1, of `where`.
+        """
+        if isinstance(part, VideoPart):
+            return ready_video(self.config, self.spec, part, f"{where}, video {number}")
+        where = f"{where}, picture {number}"
+        return ready_picture(self.config, self.spec, part.image, where, part.min_pixels, part.max_pixels)
+
+    def _ready_all(self, sample: Sample, where: str) -> list[ReadyPicture]:
+        """All pictures and videos in order, numbered apart in errors as they are in the text."""
+        numbers: dict[type, int] = {ImagePart: 0, VideoPart: 0}
+        pictures = []
+        for part in sample.visuals:
+            numbers[type(part)] += 1
+            pictures.append(self.ready(part, numbers[type(part)], where))
+        return pictures
 
 
-def ready_picture(config: ModelConfig, spec: FamilySpec, source: Any, where: str) -> ReadyPicture:
-    """Patches, grid and original (width, height) of anything `open_image` takes. Raises ImageError naming `where`."""
+def ready_picture(
+    config: ModelConfig, spec: FamilySpec, source: Any, where: str, min_pixels: int | None = None, max_pixels: int | None = None
+) -> ReadyPicture:
+    """Patches, grid and original (width, height) of anything `open_image` takes; pixel bounds as in `image_grid`.
+
+    Raises ImageError or SizeError naming `where`.
+    """
     try:
         picture = open_image(source)
-    except ImageError as error:
-        raise ImageError(f"{where}: {error}") from error
-    return image_to_patches(picture, config, spec), image_grid(config, spec, *picture.size), picture.size
+        grid = image_grid(config, spec, *picture.size, min_pixels, max_pixels)
+    except (ImageError, SizeError) as error:
+        raise type(error)(f"{where}: {error}") from error
+    return ReadyPicture(image_to_patches(picture, config, spec, grid), grid, picture.size)
 
 
 def join_patches(config: ModelConfig, pictures: Sequence[ReadyPicture]) -> np.ndarray:
-    """Patches (P, C * patch * patch) float32 of all pictures, one after the other; P is 0 without pictures."""
+    """Patches (P, C * T * patch * patch) float32 of all pictures, one after the other; P is 0 without pictures."""
     if len(pictures) == 1:
-        return pictures[0][0]
-    none = np.empty((0, config.vision.in_channels * config.vision.patch_size**2), dtype=np.float32)
-    return np.concatenate([none, *(patches for patches, _, _ in pictures)])
+        return pictures[0].patches
+    none = np.empty((0, config.vision.patch_numbers), dtype=np.float32)
+    return np.concatenate([none, *(picture.patches for picture in pictures)])
 
 
 def check_context(config: ModelConfig, encoded: Encoded, answering: bool) -> None:
@@ -102,17 +136,26 @@ def check_context(config: ModelConfig, encoded: Encoded, answering: bool) -> Non
 
     Raises ContextError with all the numbers.
     """
-    length, pictures, limit = len(encoded), len(encoded.grids), config.decoder.max_position_embeddings
+    length, limit = len(encoded), config.decoder.max_position_embeddings
     if length + answering <= limit:
         return
-    share = f" ({len(encoded.visual_slots)} of them for {_pictures(pictures)})" if pictures else ""
+    firsts = encoded.visual_slots[encoded.input_ids[encoded.visual_slots - 1] == config.image_start_id]
+    videos = int((encoded.input_ids[firsts] == config.video_pad_id).sum()) if config.video_pad_id is not None else 0
+    pictures = len(encoded.grids) - videos
+    seen = " and ".join(filter(None, (_counted(pictures, "picture"), _counted(videos, "video"))))
+    share = f" ({len(encoded.visual_slots)} of them for {seen})" if seen else ""
     fits = "leave no room for an answer" if length == limit else "do not fit"
-    advice = "shorten the text or leave out pictures" if pictures else "shorten the text"
+    advice = "shorten the text"
+    if seen:
+        smaller = "give a smaller max_pixels" + (" or fps" if videos else "")
+        fewer = "leave out " + " or ".join(["pictures"] * bool(pictures) + ["videos"] * bool(videos))
+        advice += f" or {fewer}" if config.vision.image_size is not None else f", {smaller}, or {fewer}"
     raise ContextError(f"{name_of(encoded.sample_id)}: {length} tokens{share} {fits} in the context of {limit}; {advice}")
 
 
-def _pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count} pictures"
+def _counted(count: int, noun: str) -> str:
+    """A number with its noun, "2 pictures"; nothing for none."""
+    return "" if not count else f"{count} {noun}" + "s" * (count > 1)
 
 
 def check_placeholders(placeholders: int, visual_tokens: int, where: str) -> None:
@@ -121,27 +164,54 @@ def check_placeholders(placeholders: int, visual_tokens: int, where: str) -> Non
         raise PlaceholderError(f"{where}: {placeholders} placeholders in the text but {visual_tokens} visual tokens to put there")
 
 
-def visual_slots_of(
-    input_ids: Sequence[int] | np.ndarray, config: ModelConfig, counts: Sequence[int] | None = None, where: str = "input_ids"
-) -> np.ndarray:
-    """Where the visual tokens go (V,) int64: every index between an image-start and its image-end id.
+class VisualSpan(NamedTuple):
+    """A picture or video in a row of ids: its visual tokens stand in [start, end)."""
 
-    What stands between them does not matter: the published tokenizer writes the bytes of the picture's path there, we write pads.
-    `counts` are the visual tokens of each picture; by default each has what the config gives. Raises PlaceholderError for a span
-    that is not closed or has another length.
+    start: int
+    end: int
+    is_video: bool
+
+
+def visual_spans(input_ids: Sequence[int] | np.ndarray, config: ModelConfig, where: str = "input_ids") -> list[VisualSpan]:
+    """What stands between every image-start and its image-end id, in order.
+
+    Where pictures are squares of one size, what stands between does not matter: the published Qwen-VL tokenizer writes the bytes
+    of the picture's path there, we write pads. Where their number of tokens varies, it must be the pads of a picture or of a video.
+    Raises PlaceholderError for a span that is not closed or not of pads.
     """
     ids = np.asarray(input_ids)
     starts = np.flatnonzero(ids == config.image_start_id)
     ends = np.flatnonzero(ids == config.image_end_id)
     if len(starts) != len(ends) or (starts >= ends).any() or (starts[1:] < ends[:-1]).any():
         raise PlaceholderError(f"{where}: {len(starts)} image starts and {len(ends)} image ends do not pair up; close every span")
+    spans = []
+    for number, (start, end) in enumerate(zip((starts + 1).tolist(), ends.tolist(), strict=True), start=1):
+        inside = ids[start:end]
+        is_video = config.video_pad_id is not None and bool(len(inside)) and bool(inside[0] == config.video_pad_id)
+        pad = config.video_pad_id if is_video else config.image_pad_id
+        if config.vision.image_size is None and (inside != pad).any():
+            raise PlaceholderError(f"{where}, picture {number}: between start and end stands another id than the pad, {pad}")
+        spans.append(VisualSpan(start, end, is_video))
+    return spans
+
+
+def visual_slots_of(
+    input_ids: Sequence[int] | np.ndarray, config: ModelConfig, counts: Sequence[int] | None = None, where: str = "input_ids"
+) -> np.ndarray:
+    """Where the visual tokens go (V,) int64: every index between an image-start and its image-end id (see `visual_spans`).
+
+    `counts` are the visual tokens of each picture and video in order; by default each has what the config gives, or, where that
+    depends on the picture, what stands there. Raises PlaceholderError for a span that is not closed or has another length.
+    """
+    spans = visual_spans(input_ids, config, where)
     if counts is None:
-        side = config.vision.image_size // config.vision.patch_size
-        counts = [get_family(config.family).visual_tokens(config, (1, side, side))] * len(starts)
-    if len(counts) != len(starts):
-        found = "1 image span" if len(starts) == 1 else f"{len(starts)} image spans"
-        raise PlaceholderError(f"{where}: {found} in the text but {_pictures(len(counts))}")
-    for number, (start, end, count) in enumerate(zip(starts, ends, counts, strict=True), start=1):
-        check_placeholders(int(end - start - 1), count, f"{where}, picture {number}")
-    spans = [np.arange(start + 1, end, dtype=np.int64) for start, end in zip(starts, ends, strict=True)]
-    return np.concatenate([np.empty(0, dtype=np.int64), *spans])
+        counts = [span.end - span.start for span in spans]
+        if config.vision.image_size is not None:
+            side = config.vision.image_size // config.vision.patch_size
+            counts = [get_family(config.family).visual_tokens(config, (1, side, side))] * len(spans)
+    if len(counts) != len(spans):
+        given = _counted(len(counts), "picture") or "no picture"
+        raise PlaceholderError(f"{where}: {_counted(len(spans), 'image span') or 'no image span'} in the text but {given}")
+    for number, (span, count) in enumerate(zip(spans, counts, strict=True), start=1):
+        check_placeholders(span.end - span.start, count, f"{where}, picture {number}")
+    return np.concatenate([np.empty(0, dtype=np.int64), *(np.arange(span.start, span.end, dtype=np.int64) for span in spans)])

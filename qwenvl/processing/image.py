@@ -8,7 +8,7 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from qwenvl.config import ModelConfig
 from qwenvl.families.spec import FamilySpec
-from qwenvl.processing.grid import image_side
+from qwenvl.processing.grid import image_grid
 from qwenvl.types import QwenVLError
 
 MAX_PIXELS = 178_000_000
@@ -28,6 +28,16 @@ SHOWN = 80  # characters of a file name or URL in a message
 
 class ImageError(QwenVLError, ValueError):
     """A picture that cannot be read: its message names the picture and says what to do."""
+
+
+class ReadyPicture(NamedTuple):
+    """A picture or video as the model takes it: patches (P, C * T * patch * patch) float32, grid (patches in time, height, width),
+    size: the original's (width, height), and of a video the seconds that one patch in time spans."""
+
+    patches: np.ndarray
+    grid: tuple[int, int, int]
+    size: tuple[int, int]
+    seconds_per_grid: float | None = None
 
 
 def open_image(source: Any, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -52,22 +62,49 @@ def open_image(source: Any, max_pixels: int = MAX_PIXELS) -> Image.Image:
             raise ImageError(f"{name}: damaged or truncated ({_reason(error)}); save or fetch the picture again") from error
 
 
-def image_to_patches(picture: Image.Image, config: ModelConfig, spec: FamilySpec) -> np.ndarray:
-    """An RGB picture as float32 (P, C * patch * patch): patches in rows from the top left, columns in order C, y, x.
+def image_to_patches(
+    picture: Image.Image, config: ModelConfig, spec: FamilySpec, grid: tuple[int, int, int] | None = None
+) -> np.ndarray:
+    """An RGB picture as float32 patches (P, C * T * patch * patch), in the order and values of `cut_patches`.
 
-    Bicubic (antialiased) straight to the square, aspect ratio not kept, then x / 255, minus mean, by std: Qwen-VL/visual.py,
-    repository wangjl1993/extract_human_attri @ fc9525f.
+    Bicubic (antialiased) straight to the size of `grid` (patches in time, height, width), by default that of the family's rule.
+    Expects a picture as `open_image` gives it: upright as EXIF says, transparency on white.
     """
-    patch = config.vision.patch_size
-    side = image_side(config, spec) // patch
-    if picture.size != (side * patch, side * patch):
-        picture = picture.resize((side * patch, side * patch), Image.Resampling.BICUBIC)
-    rows = np.asarray(picture).reshape(side, patch, side, patch, 3).transpose(0, 2, 4, 1, 3)
-    patches = rows.astype(np.float32).reshape(side * side, 3, patch * patch)
-    patches /= np.float32(255)
-    patches -= np.asarray(spec.images.mean, dtype=np.float32)[:, None]
-    patches /= np.asarray(spec.images.std, dtype=np.float32)[:, None]
-    return patches.reshape(side * side, 3 * patch * patch)
+    grid = grid or image_grid(config, spec, *picture.size)
+    size = (grid[2] * config.vision.patch_size, grid[1] * config.vision.patch_size)
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    return cut_patches(np.asarray(picture)[None], config, spec)
+
+
+def cut_patches(frames: np.ndarray, config: ModelConfig, spec: FamilySpec) -> np.ndarray:
+    """Frames (F, height, width, C) uint8 of one size as float32 patches (P, C * T * patch * patch).
+
+    T consecutive frames share a patch; where T does not divide F, the last frame is repeated. Values: x / 255, minus mean, by std.
+    Rows: time, row of merge blocks, block, row in the block, column in the block (plain reading order where nothing is merged).
+    Columns: C, T, y, x, the order of the convolution's weight in the published checkpoints, so that embedding is one product.
+    Sources: Qwen-VL/visual.py, repository wangjl1993/extract_human_attri @ fc9525f; Qwen2VLImageProcessor of transformers.
+    """
+    vision = config.vision
+    patch, merge, channels = vision.patch_size, vision.merge_size, vision.in_channels
+    still = len(frames) == 1
+    depth = 1 if still else vision.temporal_patch_size
+    if missing := -len(frames) % depth:
+        frames = np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
+    count, height, width, _ = frames.shape
+    blocks = frames.reshape(
+        count // depth, depth, height // (patch * merge), merge, patch, width // (patch * merge), merge, patch, channels
+    ).transpose(0, 2, 5, 3, 6, 8, 1, 4, 7)
+    mean, std = (np.asarray(value, dtype=np.float32)[:, None] for value in (spec.images.mean, spec.images.std))
+    patches = np.empty((count // depth, height * width // patch**2, channels, depth * patch * patch), dtype=np.float32)
+    for values, block in zip(patches, blocks, strict=True):  # one moment after the other, so that no second copy of all is made
+        values[...] = np.ascontiguousarray(block).reshape(values.shape)
+        values /= np.float32(255)
+        values -= mean
+        values /= std
+    if still and vision.temporal_patch_size > 1:  # repeated after the arithmetic, which is then done once
+        patches = np.repeat(patches[..., None, :], vision.temporal_patch_size, axis=-2)
+    return patches.reshape(-1, vision.patch_numbers)
 
 
 def describe(source: Any) -> str:

@@ -1,23 +1,35 @@
-"""Text to ids and back: byte-level BPE in the vocabulary of the published `qwen.tiktoken`, or a small trained one.
+"""Text to ids and back: byte-level BPE in the published vocabularies (`qwen.tiktoken`, `tokenizer.json`, `vocab.json` with
+`merges.txt`), or a small trained one.
 
 Special tokens live beside the BPE, never inside it: `encode` takes plain text and cannot yield a special id, whatever the text
-says. Whoever means a special token inserts `special(name)`.
+says. Whoever means a special token inserts `special(name)`. Added tokens that a file does not call special (`<tool_call>` of
+Qwen2.5-VL) are words: found in any text, and shown in any answer.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
+from qwenvl.processing.vocabulary_files import (
+    BYTE_SYMBOLS,
+    MERGES_FILE,
+    VOCAB_FILE,
+    TokenizerError,
+    merges_of_ranks,
+    read_ranks,
+    read_vocabulary,
+    to_bytes,
+    to_symbols,
+)
 from qwenvl.runtime import atomic_write
-from qwenvl.types import QwenVLError
 
 # Split into words before merging; every digit is a word of its own (PAT_STR in Qwen-VL/tokenization_qwen.py,
 # repository wangjl1993/extract_human_attri @ fc9525f).
@@ -35,6 +47,16 @@ CHAT_SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 PUBLISHED_SPECIALS = (*CHAT_SPECIALS, *(f"<|extra_{index}|>" for index in range(205)), *IMAGE_SPECIALS)
 TRAINED_SPECIALS = (*CHAT_SPECIALS, *IMAGE_SPECIALS)
 
+# What the Qwen2 families call the same tokens, and the one that they have more. Published, these are ids 151643 to 151656
+# (tokenizer_config.json), where <|vision_pad|>, which nothing uses, stands before the last two.
+QWEN2_NAMES = {
+    "<ref>": "<|object_ref_start|>", "</ref>": "<|object_ref_end|>", "<box>": "<|box_start|>", "</box>": "<|box_end|>",
+    "<quad>": "<|quad_start|>", "</quad>": "<|quad_end|>", "<img>": "<|vision_start|>", "</img>": "<|vision_end|>",
+    "<imgpad>": "<|image_pad|>",
+}  # fmt: skip
+QWEN2_ADDED = ("<|video_pad|>",)
+QWEN2_SPECIALS = (*CHAT_SPECIALS, *list(QWEN2_NAMES.values())[:-1], "<|vision_pad|>", "<|image_pad|>", *QWEN2_ADDED)
+
 TIKTOKEN_FILE = "qwen.tiktoken"
 JSON_FILE = "tokenizer.json"
 
@@ -44,27 +66,32 @@ CACHED_LENGTH = 256  # characters; longer texts are rarely repeated
 CACHED_TEXTS = 1 << 16
 
 
-class TokenizerError(QwenVLError, ValueError):
-    """A vocabulary that cannot be read or trained, or a special token it does not have."""
-
-
 class Tokenizer:
     """Plain text to ids, ids to text or bytes, special tokens by name.
 
-    `vocab_size` counts all ids, special ones included; `specials` maps their names to ids. Ids that mean nothing (the padding
-    rows of an embedding) decode to nothing.
+    `vocab_size` counts all ids, special ones included; `specials` maps their names to ids, `words` those of added tokens that are
+    found in plain text. Ids that mean nothing (the padding rows of an embedding) decode to nothing.
     """
 
-    def __init__(self, backend: Backend, specials: Mapping[str, int], token_bytes: Mapping[int, bytes]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        specials: Mapping[str, int],
+        token_bytes: Mapping[int, bytes],
+        words: Mapping[str, int] | None = None,
+    ) -> None:
         self.specials = dict(specials)
-        self.vocab_size = max((*self.specials.values(), *token_bytes)) + 1
+        self.words = dict(words or {})
+        self.vocab_size = max((*self.specials.values(), *self.words.values(), *token_bytes)) + 1
         self._backend = backend
         self._special_ids = frozenset(self.specials.values())
         self._bytes = [b""] * self.vocab_size
         for index, value in token_bytes.items():
             self._bytes[index] = value
-        for name, index in self.specials.items():
+        for name, index in (self.specials | self.words).items():
             self._bytes[index] = name.encode()
+        longest_first = sorted(self.words, key=len, reverse=True)
+        self._words = re.compile(f"({'|'.join(map(re.escape, longest_first))})") if self.words else None
         self._encode_cached: Callable[[str], tuple[int, ...]] = lru_cache(CACHED_TEXTS)(self._encode)
 
     def encode(self, text: str) -> list[int]:
@@ -98,32 +125,50 @@ class Tokenizer:
 
     def to_json(self) -> str:
         data = json.loads(self._backend.to_str())
-        plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-        ordered = sorted(self.specials.items(), key=lambda item: item[1])
-        data["added_tokens"] = [{"id": index, "content": name, **plain} for name, index in ordered]
+        plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+        ordered = sorted((self.specials | self.words).items(), key=lambda item: item[1])
+        data["added_tokens"] = [
+            {"id": index, "content": name, **plain, "special": name in self.specials} for name, index in ordered
+        ]
         return json.dumps(data, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str, where: str = JSON_FILE) -> Tokenizer:
-        """From the content of a tokenizer.json with a byte-level BPE. Its added tokens become `specials`."""
+        """From the content of a tokenizer.json with a byte-level BPE. Its added tokens become `specials` and `words`."""
         try:
             data = json.loads(text)
-            specials = {token["content"]: token["id"] for token in data["added_tokens"]}
+            specials, words = _added(data["added_tokens"])
             data["added_tokens"] = []
-            vocabulary = {token: index for token, index in data["model"]["vocab"].items() if token not in specials}
+            added = specials | words
+            vocabulary = {token: index for token, index in data["model"]["vocab"].items() if token not in added}
             data["model"]["vocab"] = vocabulary
             backend = Backend.from_str(json.dumps(data, ensure_ascii=False))
-            token_bytes = {index: _to_bytes(token) for token, index in vocabulary.items()}
+            token_bytes = {index: to_bytes(token) for token, index in vocabulary.items()}
         except Exception as error:  # `tokenizers` raises bare Exception for a file that it cannot build
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise TokenizerError(f"{where}: not a byte-level BPE tokenizer.json ({reason})") from error
-        return cls(backend, specials, token_bytes)
+        return cls(backend, specials, token_bytes, words)
+
+    @classmethod
+    def from_vocabulary(
+        cls, vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]], added: Sequence[Mapping[str, Any]] = ()
+    ) -> Tokenizer:
+        """From the tables of vocab.json and merges.txt, both in byte-level symbols.
+
+        `added` are tokens as tokenizer_config.json lists them, {"id", "content", "special"}; without any, those of QWEN2_SPECIALS
+        follow the highest id.
+        """
+        first = max(vocabulary.values()) + 1
+        specials, words = _added(added) if added else ({name: first + place for place, name in enumerate(QWEN2_SPECIALS)}, {})
+        plain = {token: index for token, index in vocabulary.items() if token not in specials | words}
+        backend = _with_text_rules(Backend(models.BPE(plain, list(merges))))
+        return cls(backend, specials, {index: to_bytes(token) for token, index in plain.items()}, words)
 
     @classmethod
     def from_ranks(cls, ranks: Mapping[bytes, int], special_names: Sequence[str] = PUBLISHED_SPECIALS) -> Tokenizer:
         """From tiktoken's table of token bytes and ranks (a rank is an id); special ids follow the highest rank."""
-        vocabulary = {_to_symbols(token): rank for token, rank in ranks.items()}
-        merges = [(_to_symbols(left), _to_symbols(right)) for left, right in merges_of_ranks(ranks)]
+        vocabulary = {to_symbols(token): rank for token, rank in ranks.items()}
+        merges = [(to_symbols(left), to_symbols(right)) for left, right in merges_of_ranks(ranks)]
         # ignore_merges looks a whole word up before merging, as tiktoken does.
         backend = _with_text_rules(Backend(models.BPE(vocabulary, merges, ignore_merges=True)))
         first = max(ranks.values()) + 1
@@ -132,24 +177,58 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> Tokenizer:
-        """Read a checkpoint's tokenizer.json or qwen.tiktoken. Raises TokenizerError where there is neither."""
+        """Read a checkpoint's tokenizer.json, vocab.json with merges.txt, or qwen.tiktoken. Raises TokenizerError without any."""
         folder = Path(folder)
         if (folder / JSON_FILE).is_file():
             return cls.from_json((folder / JSON_FILE).read_text(encoding="utf-8"), str(folder / JSON_FILE))
+        if (folder / VOCAB_FILE).is_file():
+            return cls.from_vocabulary(*read_vocabulary(folder))
         if (folder / TIKTOKEN_FILE).is_file():
             return cls.from_ranks(read_ranks(folder / TIKTOKEN_FILE))
-        raise TokenizerError(f"{folder}: neither {JSON_FILE} nor {TIKTOKEN_FILE} there; text needs one of them beside the weights")
+        known = f"neither {JSON_FILE} nor {TIKTOKEN_FILE} nor {VOCAB_FILE} with {MERGES_FILE}"
+        raise TokenizerError(f"{folder}: {known} there; text needs one of them beside the weights")
+
+    def renamed(self, names: Mapping[str, str], added: Sequence[str] = ()) -> Tokenizer:
+        """The same vocabulary with special tokens called otherwise (old name -> new), and more of them at the next ids.
+
+        Raises TokenizerError for a name that is not there.
+        """
+        changed = {self.special(old): new for old, new in names.items()}
+        specials = {changed.get(index, name): index for name, index in self.specials.items()}
+        specials |= {name: self.vocab_size + place for place, name in enumerate(added)}
+        data = json.loads(self.to_json())
+        data["added_tokens"] = [{"content": name, "id": index} for name, index in specials.items()]
+        data["added_tokens"] += [{"content": name, "id": index, "special": False} for name, index in self.words.items()]
+        return Tokenizer.from_json(json.dumps(data, ensure_ascii=False))
 
     def __reduce__(self) -> tuple[Callable[[str], Tokenizer], tuple[str]]:
         return Tokenizer.from_json, (self.to_json(),)
 
     def _encode(self, text: str) -> tuple[int, ...]:
+        if self._words is None:
+            return self._encode_plain(text)
+        pieces = self._words.split(text)  # words at the odd places
+        return tuple(
+            index
+            for place, piece in enumerate(pieces)
+            for index in ((self.words[piece],) if place % 2 else self._encode_plain(piece))
+        )
+
+    def _encode_plain(self, text: str) -> tuple[int, ...]:
         try:
             return tuple(self._backend.encode(text, add_special_tokens=False).ids)
         except (UnicodeEncodeError, TypeError):
             # Lone surrogates (half an emoji cut from JSON) have no UTF-8: pairs are joined, the rest becomes U+FFFD.
             mended = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
             return tuple(self._backend.encode(mended, add_special_tokens=False).ids)
+
+
+def qwen2_vocabulary(tokenizer: Tokenizer) -> Tokenizer:
+    """A trained vocabulary of Qwen-VL's special tokens as the Qwen2 families take it: same ids, their names, `<|video_pad|>` last.
+
+    Text is tokenised alike, so that a decoder trained on text serves both.
+    """
+    return tokenizer.renamed(QWEN2_NAMES, QWEN2_ADDED)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -162,7 +241,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         raise TokenizerError(f"vocab_size {vocab_size} leaves no room for 256 bytes and {len(TRAINED_SPECIALS)} special tokens")
     backend = _with_text_rules(Backend(models.BPE()), CAPITAL_PATTERN)
     trainer = trainers.BpeTrainer(
-        vocab_size=merged_size, initial_alphabet=list(_BYTE_SYMBOLS), special_tokens=[], show_progress=False,
+        vocab_size=merged_size, initial_alphabet=list(BYTE_SYMBOLS), special_tokens=[], show_progress=False,
         max_token_length=TRAINED_MAX_TOKEN_BYTES,
     )
     backend.train_from_iterator(texts, trainer)
@@ -171,50 +250,13 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
             f"the texts yield {backend.get_vocab_size()} tokens, not {merged_size}; give more text or a smaller vocab_size"
         )
     specials = {name: merged_size + offset for offset, name in enumerate(TRAINED_SPECIALS)}
-    return Tokenizer(backend, specials, {index: _to_bytes(token) for token, index in backend.get_vocab().items()})
+    return Tokenizer(backend, specials, {index: to_bytes(token) for token, index in backend.get_vocab().items()})
 
 
-def read_ranks(path: str | Path) -> dict[bytes, int]:
-    """Read a tiktoken file: one "base64(token bytes) rank" per line, ranks 0, 1, 2, ... without a gap."""
-    ranks: dict[bytes, int] = {}
-    for number, line in enumerate(Path(path).read_bytes().splitlines(), start=1):
-        try:
-            token, rank = line.split()
-            ranks[base64.b64decode(token, validate=True)] = int(rank)
-        except (ValueError, binascii.Error):
-            raise TokenizerError(f"{path}: line {number} is not 'base64 rank'; fetch the file again") from None
-    if not ranks or sorted(ranks.values()) != list(range(len(ranks))):
-        raise TokenizerError(f"{path}: ranks have gaps; the file is damaged, fetch it again")
-    return ranks
-
-
-def merges_of_ranks(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """The pair that each token is merged from, in order of rank.
-
-    tiktoken merges whichever neighbours join to the lowest rank; a list of merges names the pairs. They agree: when a token
-    appears, its bytes have been merged as they would be alone, so the last pair is the one that its own merging ends with.
-    """
-    merges = []
-    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
-        cuts = [cut for cut in range(1, len(token)) if token[:cut] in ranks and token[cut:] in ranks]
-        if len(cuts) == 1:
-            merges.append((token[: cuts[0]], token[cuts[0] :]))
-        elif cuts and len(parts := _merge_below(token, ranks, rank)) == 2:
-            merges.append((parts[0], parts[1]))
-    return merges
-
-
-def _merge_below(token: bytes, ranks: Mapping[bytes, int], limit: int) -> list[bytes]:
-    """BPE of `token` with the ranks below `limit`."""
-    parts = [token[index : index + 1] for index in range(len(token))]
-    while len(parts) > 2:
-        pair_ranks = [ranks.get(parts[index] + parts[index + 1], limit) for index in range(len(parts) - 1)]
-        lowest = min(pair_ranks)
-        if lowest >= limit:
-            break
-        at = pair_ranks.index(lowest)
-        parts[at : at + 2] = [parts[at] + parts[at + 1]]
-    return parts
+def _added(tokens: Sequence[Mapping[str, Any]]) -> tuple[dict[str, int], dict[str, int]]:
+    """Special tokens and words, name to id; a token is special unless the file says that it is not."""
+    specials = {token["content"]: token["id"] for token in tokens if token.get("special", True)}
+    return specials, {token["content"]: token["id"] for token in tokens if token["content"] not in specials}
 
 
 def _with_text_rules(backend: Backend, *first_splits: str) -> Backend:
@@ -223,22 +265,3 @@ def _with_text_rules(backend: Backend, *first_splits: str) -> Backend:
     backend.normalizer = normalizers.NFC()
     backend.pre_tokenizer = pre_tokenizers.Sequence([*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     return backend
-
-
-def _byte_symbols() -> tuple[str, ...]:
-    """The visible character that stands for each byte in a byte-level BPE: itself if printable, else one from U+0100 on."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    hidden = [byte for byte in range(256) if byte not in printable]
-    return tuple(chr(byte) if byte in printable else chr(256 + hidden.index(byte)) for byte in range(256))
-
-
-_BYTE_SYMBOLS = _byte_symbols()
-_SYMBOL_BYTES = {symbol: byte for byte, symbol in enumerate(_BYTE_SYMBOLS)}
-
-
-def _to_symbols(token: bytes) -> str:
-    return "".join(_BYTE_SYMBOLS[byte] for byte in token)
-
-
-def _to_bytes(symbols: str) -> bytes:
-    return bytes(_SYMBOL_BYTES[symbol] for symbol in symbols)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from qwenvl.data.loader import RowStream
+from qwenvl.data.places import markup_record
 from qwenvl.data.scene_rows import SceneRows
+from qwenvl.data.synth.clip import clip_hash
 from qwenvl.data.synth.dense import NUM_DENSE_CLASSES
 from qwenvl.data.synth.fonts import versions
 from qwenvl.data.synth.spec import spec_hash
@@ -18,7 +19,7 @@ from qwenvl.families.spec import Markup
 from qwenvl.models.initialise import initialise
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.encode import Processor
-from qwenvl.processing.tokenizer import Tokenizer
+from qwenvl.processing.tokenizer import Tokenizer, qwen2_vocabulary
 from qwenvl.train.objectives import build_objective
 from qwenvl.train.parallel import World
 from qwenvl.train.recipe import Recipe
@@ -33,7 +34,7 @@ CHAT_FORMATS = {"raw": "raw", "chat": "chatml"}
 def build_trainer(recipe: Recipe, world: World) -> tuple[Trainer, Processor]:
     """Build model, data stream and objective on this rank. All ranks draw the same initial weights from the recipe's seed."""
     config = recipe.model_config_of_stage()
-    tokenizer = Tokenizer.from_folder(recipe.model.tokenizer or TOKENIZER)
+    tokenizer = tokenizer_of(recipe)
     processor = Processor(config, recipe.family(), tokenizer, recipe.markup())
     dense = recipe.objective.kind == "dense_patches" or recipe.objective.dense_weight > 0
     source = SceneRows(recipe.data, processor, dense)
@@ -46,13 +47,34 @@ def build_trainer(recipe: Recipe, world: World) -> tuple[Trainer, Processor]:
     return Trainer(recipe, model, objective, stream, fingerprint(recipe, tokenizer), world), processor
 
 
+def tokenizer_of(recipe: Recipe) -> Tokenizer:
+    """The recipe's vocabulary with the special tokens of its family. One of Qwen-VL's names serves every family: the same text is
+    the same ids, so that all generations read and write with one vocabulary. Raises TokenizerError for a family's token that is
+    neither there nor can be made so.
+    """
+    stored = _stored_vocabulary(recipe)
+    return stored if recipe.family().image_tokens.pad in stored.specials else qwen2_vocabulary(stored)
+
+
+def _stored_vocabulary(recipe: Recipe) -> Tokenizer:
+    return Tokenizer.from_folder(recipe.model.tokenizer or TOKENIZER)
+
+
 def fingerprint(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, str]:
-    """Hashes of what weights learn to read and write: the vocabulary, the markup of regions, the scenes."""
-    return {
+    """Hashes of what weights learn to read and write: the vocabulary, the markup of regions, the scenes and clips.
+
+    `renamed_from` is that of the vocabulary in which the special tokens have other names, where the family's is made from one.
+    """
+    drawn = [spec_hash(scenes.spec) for scenes in recipe.data.scenes]
+    if recipe.data.clip_rows:
+        drawn.append(clip_hash(recipe.data.clips))
+    prints = {
         "vocabulary": _hash(tokenizer.to_json()),
-        "markup": _hash(json.dumps(asdict(recipe.markup()))),
-        "scenes": _hash("".join(spec_hash(scenes.spec) for scenes in recipe.data.scenes)),
+        "markup": _hash(json.dumps(markup_record(recipe.markup()))),
+        "scenes": _hash("".join(drawn)),
     }
+    stored = _hash(_stored_vocabulary(recipe).to_json())
+    return prints if stored == prints["vocabulary"] else prints | {"renamed_from": stored}
 
 
 def export(trainer: Trainer, processor: Processor) -> Path:
@@ -64,9 +86,11 @@ def export(trainer: Trainer, processor: Processor) -> Path:
 
     folder, recipe = trainer.run / "model", trainer.recipe
     folder.mkdir(exist_ok=True)
-    save_model(trainer.model, folder, extra_config=markup_keys(processor.markup))
+    save_model(trainer.model, folder, extra_config=markup_keys(processor.markup), spec=processor.spec)
     processor.tokenizer.save(folder)
-    _write_json(folder / "generation_config.json", {"chat_format": CHAT_FORMATS[recipe.data.style], "do_sample": False})
+    ends = [processor.tokenizer.special(name) for name in (processor.spec.chat.turn_end, processor.spec.chat.document_end)]
+    asked = {"chat_format": CHAT_FORMATS[recipe.data.style], "do_sample": False, "eos_token_id": ends}
+    _write_json(folder / "generation_config.json", asked)
     _write_json(folder / "card.json", card(recipe, trainer.step, trainer.fingerprint))
     return folder
 

@@ -76,7 +76,7 @@ class DensePatches(Objective):
         return {"patch_class": float(len(classes)), "patch_box": float((classes != BACKGROUND).sum())}
 
     def forward(self, model: VisionLanguageModel, batch: Batch) -> Terms:
-        return self.terms(model.vision_tower(batch.patches, batch.grids), batch)
+        return self.terms(model.vision_tower(batch.patches, batch.grids, batch.windows), batch)
 
     def terms(self, features: Tensor, batch: Batch) -> Terms:
         """features (P, W) of the tower."""
@@ -108,7 +108,7 @@ class NextToken(Objective):
         return counts | (self.dense.counts(batch) if self.dense else {})
 
     def forward(self, model: VisionLanguageModel, batch: Batch) -> Terms:
-        features = model.vision_tower(batch.patches, batch.grids) if len(batch.grids) else None
+        features = model.vision_tower(batch.patches, batch.grids, batch.windows) if len(batch.grids) else None
         hidden = model(
             batch.input_ids,
             batch.position_ids,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from qwenvl.config import ConfigError, ModelConfig, Strict, load_yaml
+from qwenvl.config import ConfigError, ModelConfig, Strict, load_yaml, validate
 from qwenvl.data.mixture import DataRecipe
-from qwenvl.families import find_preset, get_family
+from qwenvl.families import family_of_preset, find_preset
 from qwenvl.families.spec import FamilySpec, Markup
 
 PARTS = ("vision_tower", "connector", "decoder")
@@ -31,9 +32,12 @@ Source = Annotated[str, _one_of(*PARTS, "dense_heads")]
 class ModelRecipe(Strict):
     preset: str = "qwen-vl-nano"
     image_size: int | None = Field(default=None, gt=0)
-    """Side of the picture in pixels for this stage; none keeps the preset's."""
+    """Side of the picture in pixels for this stage, in families that make all pictures one square; none keeps the preset's."""
+    min_pixels: int | None = Field(default=None, gt=0)
+    """Least area of a picture as the model sees it, in families of native resolution; none keeps the preset's."""
+    max_pixels: int | None = Field(default=None, gt=0)
     tokenizer: str | None = None
-    """Folder with tokenizer.json; none means the one that ships with the package."""
+    """Folder with tokenizer.json; none means the one that ships with the package. Its special tokens may have Qwen-VL's names."""
 
 
 class ObjectiveRecipe(Strict):
@@ -85,7 +89,10 @@ class Recipe(Strict):
     deviations: tuple[str, ...] = ()
     """In which ways, in words, this recipe departs from the published one."""
     init_from: dict[Source, str] = Field(default_factory=dict)
-    """Part, or dense_heads -> the folder of an earlier run; what is not named starts from its initialisation."""
+    """Part, or dense_heads -> the folder of an earlier run; a part also -> a finished model, by folder or built-in name.
+
+    What is not named starts from its initialisation.
+    """
     model: ModelRecipe = ModelRecipe()
     data: DataRecipe
     objective: ObjectiveRecipe = ObjectiveRecipe()
@@ -93,10 +100,14 @@ class Recipe(Strict):
     train: TrainRecipe
 
     def model_config_of_stage(self) -> ModelConfig:
+        """Raises ConfigError for a size that the model cannot have."""
         config = find_preset(self.model.preset).config
         side, patch = self.model.image_size, config.vision.patch_size
         if side is None:
             return config
+        if config.vision.image_size is None:
+            native = f"{self.model.preset} sees pictures at their own size"
+            raise ConfigError(f"model.image_size {side}: {native}; bound it by model.min_pixels and model.max_pixels")
         if side % patch:
             raise ConfigError(f"model.image_size {side}: must be a multiple of the patch size, {patch}")
         return config.model_copy(update={"vision": config.vision.model_copy(update={"image_size": side})})
@@ -105,7 +116,19 @@ class Recipe(Strict):
         return find_preset(self.model.preset).markup
 
     def family(self) -> FamilySpec:
-        return get_family(find_preset(self.model.preset).config.family)
+        """The family with the rules for pictures and clips of the preset and of this stage. Raises ConfigError for bounds that
+        contradict each other or say nothing."""
+        spec = family_of_preset(find_preset(self.model.preset))
+        least, most = self.model.min_pixels, self.model.max_pixels
+        if least is None and most is None:
+            return spec
+        if spec.images.kind != "native":
+            key = "min_pixels" if most is None else "max_pixels"
+            raise ConfigError(f"model.{key}: {self.model.preset} makes every picture the same square; set model.image_size")
+        least, most = least or spec.images.min_pixels, most or spec.images.max_pixels
+        if least is not None and most is not None and least > most:
+            raise ConfigError(f"model.min_pixels {least} is more than the greatest area, {most}; give min_pixels <= max_pixels")
+        return replace(spec, images=replace(spec.images, min_pixels=least, max_pixels=most))
 
 
 def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
@@ -126,14 +149,21 @@ RESUMABLE = (
 """Keys that may change when a run is resumed: they change neither its data nor, up to rounding, what a step does."""
 
 
-def changed_keys(saved: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """Dotted keys whose values differ, without those that a resumed run may change."""
+def changed_keys(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Dotted keys whose values differ, without those that a resumed run may change.
+
+    A key that is younger than the checkpoint had its default there. Raises ConfigError for a key that no longer exists.
+    """
+    return _changed(validate(saved, Recipe, "the checkpoint's recipe").model_dump(mode="json"), now, "")
+
+
+def _changed(saved: dict[str, Any], now: dict[str, Any], prefix: str) -> list[str]:
     changed: list[str] = []
     for key in sorted(set(saved) | set(now)):
         dotted = f"{prefix}{key}"
         before, after = saved.get(key), now.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            changed += changed_keys(before, after, f"{dotted}.")
+            changed += _changed(before, after, f"{dotted}.")
         elif before != after and dotted not in RESUMABLE:
             changed.append(dotted)
     return changed

@@ -15,10 +15,11 @@ from pydantic import ValidationError
 
 from qwenvl.config import ConfigError, ModelConfig, in_words
 from qwenvl.families import family_of_config, get_family
+from qwenvl.families.preprocessor import RULE_FILES, read_rules, write_rules
 from qwenvl.families.spec import FamilySpec
 from qwenvl.runtime import resolve_device
 from qwenvl.weights.files import StoredTensor, open_tensors
-from qwenvl.weights.maps import TIED_HEAD, Entry, Shape, WeightsError, name_table
+from qwenvl.weights.maps import TIED_HEAD, Entry, Shape, WeightsError, hub_name, name_table
 from qwenvl.weights.write import MAX_SHARD_BYTES, Quantization, whole_or_nothing, write_shards
 
 if TYPE_CHECKING:
@@ -30,32 +31,46 @@ CONFIG = "config.json"
 
 
 def read_config(folder: str | Path) -> tuple[dict[str, Any], ModelConfig, FamilySpec]:
-    """config.json as it stands, what it means, and the family it belongs to. Raises ConfigError, one line."""
+    """config.json in the family's layout, what it means, and the family, with the folder's own rules for pictures and clips.
+
+    Raises ConfigError, one line.
+    """
     path = Path(folder) / CONFIG
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    raw = _read_object(path)
+    if raw is None:
         problem = "no config.json here" if Path(folder).is_dir() else "no such folder"
-        raise ConfigError(f"{folder}: {problem}; give the folder of a model") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ConfigError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: expected a JSON object")
+        raise ConfigError(f"{folder}: {problem}; give the folder of a model")
     spec = family_of_config(raw, str(path))
     if "quantization_config" in raw:
         method = (raw["quantization_config"] or {}).get("quant_method", "gptq")
         raise ConfigError(f"{path}: weights quantised by {method} are not supported; use the bfloat16 checkpoint")
-    _check_types(raw, spec.write_config(spec.presets[0].config), str(path))
+    rules = {name: content for name in RULE_FILES if (content := _read_object(Path(folder) / name)) is not None}
     try:
-        return raw, spec.parse_config(raw), spec
+        raw = spec.flatten(raw)
+        _check_types(raw, spec.write_config(spec.presets[0].config), CONFIG)
+        config = spec.parse_config(raw)
+        return raw, config, read_rules(rules, spec, config)
     except ConfigError as error:
         raise ConfigError(f"{folder}: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {error.title}: {in_words(key, first['msg'])}") from None
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    """The JSON object of a file, None where there is no file. Raises ConfigError naming it."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected a JSON object")
+    return raw
 
 
 def _check_types(raw: Mapping[str, Any], template: Mapping[str, Any], where: str, parent: str = "") -> None:
@@ -107,7 +122,7 @@ def load_model(
     import torch
 
     _, config, _ = read_config(folder)
-    stored = open_tensors(Path(folder))
+    stored = open_published(Path(folder), config.family)
     if dtype is None and any(tensor.quantized for tensor in stored.values()):
         dtype = torch.float32
     target = resolve_device(device)
@@ -123,8 +138,22 @@ def load_model(
     return model.eval()
 
 
+def open_published(folder: Path, family: str) -> dict[str, StoredTensor]:
+    """`open_tensors` by the hub's names, whichever of a family's names the files hold.
+
+    Raises WeightsError also where a tensor is there under two names.
+    """
+    tensors: dict[str, StoredTensor] = {}
+    for tensor in open_tensors(folder).values():
+        published = hub_name(family, tensor.name)
+        if published in tensors:
+            raise WeightsError(f"{tensor.file}: {tensor.name!r} and {tensors[published].name!r} are one tensor; keep one of them")
+        tensors[published] = tensor
+    return tensors
+
+
 def check_names(entries: list[Entry], stored: Mapping[str, StoredTensor], config: ModelConfig, where: str) -> None:
-    """Raise WeightsError unless `stored` holds exactly the tensors of `entries`, each of its shape."""
+    """Raise WeightsError unless `stored`, by published names, holds exactly the tensors of `entries`, each of its shape."""
     wanted = {entry.published: entry for entry in entries}
     head, embedding = TIED_HEAD[config.family]
     if config.decoder.tie_word_embeddings and head in stored and embedding in stored:
@@ -137,16 +166,18 @@ def check_names(entries: list[Entry], stored: Mapping[str, StoredTensor], config
         problems.append(f"{_listed('missing', missing)}, wanted with the shape {wanted[missing[0]].shape}")
     if unknown:
         first = stored[unknown[0]]
-        problems.append(f"{_listed('unknown', unknown)}, in {first.file.name} with the shape {first.shape}")
+        in_file = [stored[name].name for name in unknown]  # the newer names, where it has those
+        problems.append(f"{_listed('unknown', in_file)}, in {first.file.name} with the shape {first.shape}")
     if problems:
         raise WeightsError(f"{where}: {'; '.join(problems)}; the weights do not belong to this config.json")
     for name, entry in wanted.items():
-        if stored[name].shape != entry.shape:
+        tensor = stored[name]
+        if tensor.shape != entry.shape:
             raise WeightsError(
-                f"{stored[name].file}: tensor {name!r} has the shape {stored[name].shape}, but config.json asks for {entry.shape}"
+                f"{tensor.file}: tensor {tensor.name!r} has the shape {tensor.shape}, but config.json asks for {entry.shape}"
             )
-        if not stored[name].dtype.is_floating_point:
-            raise WeightsError(f"{stored[name].file}: tensor {name!r} has the dtype {stored[name].dtype}, not a floating-point one")
+        if not tensor.dtype.is_floating_point:
+            raise WeightsError(f"{tensor.file}: tensor {tensor.name!r} has the dtype {tensor.dtype}, not a floating-point one")
 
 
 def _listed(kind: str, names: list[str]) -> str:
@@ -168,24 +199,31 @@ def save_model(
     model: VisionLanguageModel,
     folder: str | Path,
     *,
+    spec: FamilySpec | None = None,
     extra_config: Mapping[str, Any] | None = None,
     quantize: Quantization | None = None,
     dtype: torch.dtype | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
-    """Write config.json and the weights under their published names, in one file or in shards with an index.
+    """Write config.json, the rules for pictures and clips, and the weights under their published names, in one file or in shards.
 
-    extra_config: further keys of config.json (`coordinate_digits`). dtype: None keeps the parameters' own. quantize="int8" stores
-    matrices in int8 with a scale per row and vectors in float32. Other files of an existing folder stay; a folder that did not
-    exist appears whole or not at all.
+    spec: the family with the model's own rules, as `read_config` gives it; None leaves rules that the folder has, and writes the
+    family's into one that has none. extra_config: further keys of config.json (`coordinate_digits`). dtype: None keeps the
+    parameters' own. quantize="int8" stores matrices in int8 with a scale per row and vectors in float32. Other files of an
+    existing folder stay; a folder that did not exist appears whole or not at all.
     """
     config = model.config
     parameters = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     entries = name_table(config, {name: tuple(tensor.shape) for name, tensor in parameters.items()})
-    raw = get_family(config.family).write_config(config)
+    family = spec or get_family(config.family)
+    raw = family.write_config(config)
+    rules = write_rules(family, config)
+    if spec is None and any((Path(folder) / name).is_file() for name in RULE_FILES):
+        rules = {}
     if not quantize:
         raw["torch_dtype"] = str(dtype or parameters["decoder.embed_tokens.weight"].dtype).removeprefix("torch.")
     raw |= dict(extra_config or {})
     with whole_or_nothing(Path(folder)) as scratch:
         write_shards(entries, parameters, scratch, quantize, dtype, max_shard_bytes)
-        (scratch / CONFIG).write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        for name, content in {CONFIG: raw, **rules}.items():
+            (scratch / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -3,8 +3,9 @@
 A rule pairs one tensor of the file with one or several parameters of ours; `{n}` stands for a layer's number. Nothing here
 copies: splitting rows and flattening patches give views, so that a memory-mapped checkpoint stays on disk until it is used.
 
-Source of the published names: the 853 entries of pytorch_model.bin.index.json and modeling_qwen.py, visual.py
-(repository wangjl1993/extract_human_attri @ fc9525f, Qwen-VL/).
+Sources of the published names. Qwen-VL: the 853 entries of pytorch_model.bin.index.json and modeling_qwen.py, visual.py
+(repository wangjl1993/extract_human_attri @ fc9525f, Qwen-VL/). Qwen2-VL and Qwen2.5-VL: what save_pretrained of transformers 5.23
+writes, which are the hub's names.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 Shape = tuple[int, ...]
-Layout = Literal["same", "rows", "patches"]
+Layout = Literal["same", "rows", "patches", "frame_patches"]
 
 
 class WeightsError(QwenVLError, ValueError):
@@ -32,7 +33,8 @@ class WeightsError(QwenVLError, ValueError):
 @dataclass(frozen=True, slots=True)
 class Rule:
     """`same`: one tensor as it is. `rows`: the file's rows are those of our parameters, one after the other.
-    `patches`: a convolution kernel (W, C, p, p) in the file, a matrix (W, C*p*p) of ours."""
+    `patches`: a convolution kernel (W, C, p, p) in the file, a matrix (W, C*p*p) of ours; `frame_patches`: one over frames too,
+    (W, C, t, p, p) and (W, C*t*p*p)."""
 
     published: str
     ours: tuple[str, ...]
@@ -87,11 +89,68 @@ QWEN_VL_RULES: tuple[Rule, ...] = (
     *_pair(f"{_V}.proj", "connector.output_proj"),
 )
 
-RULES: dict[str, tuple[Rule, ...]] = {"qwen_vl": QWEN_VL_RULES}
+_TEXT, _VISUAL = "model.layers.{n}", "visual.blocks.{n}"
+
+
+def _qwen2_rules(norm: tuple[str, ...], mlp: Mapping[str, str]) -> tuple[Rule, ...]:
+    """The table of Qwen2-VL and Qwen2.5-VL, whose towers differ in two things.
+
+    norm: the suffixes that a norm of the tower has; mlp: the file's name of each of its projections -> ours.
+    """
+    return (
+        *_pair("model.embed_tokens", "decoder.embed_tokens", "weight"),
+        *_pair(f"{_TEXT}.input_layernorm", f"{_LAYER}.input_layernorm", "weight"),
+        *(rule for part in "qkv" for rule in _both(f"{_TEXT}.self_attn.{part}_proj", f"{_LAYER}.self_attn.{part}_proj")),
+        *_pair(f"{_TEXT}.self_attn.o_proj", f"{_LAYER}.self_attn.o_proj", "weight"),
+        *_pair(f"{_TEXT}.post_attention_layernorm", f"{_LAYER}.post_attention_layernorm", "weight"),
+        *(
+            rule
+            for part in ("gate", "up", "down")
+            for rule in _pair(f"{_TEXT}.mlp.{part}_proj", f"{_LAYER}.mlp.{part}_proj", "weight")
+        ),
+        *_pair("model.norm", "decoder.norm", "weight"),
+        *_pair("lm_head", "decoder.lm_head", "weight"),
+        Rule("visual.patch_embed.proj.weight", ("vision_tower.patch_embed.weight",), "frame_patches"),
+        *_pair(f"{_VISUAL}.norm1", f"{_BLOCK}.norm1", *norm),
+        *_both(f"{_VISUAL}.attn.qkv", f"{_BLOCK}.attention.qkv"),
+        *_both(f"{_VISUAL}.attn.proj", f"{_BLOCK}.attention.proj"),
+        *_pair(f"{_VISUAL}.norm2", f"{_BLOCK}.norm2", *norm),
+        *(rule for theirs, ours in mlp.items() for rule in _both(f"{_VISUAL}.mlp.{theirs}", f"{_BLOCK}.mlp.{ours}")),
+        *_pair("visual.merger.ln_q", "connector.norm", *norm),
+        *_both("visual.merger.mlp.0", "connector.up"),
+        *_both("visual.merger.mlp.2", "connector.down"),
+    )
+
+
+def _both(published: str, ours: str) -> tuple[Rule, ...]:
+    return _pair(published, ours, "weight", "bias")
+
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "qwen_vl": QWEN_VL_RULES,
+    "qwen2_vl": _qwen2_rules(norm=("weight", "bias"), mlp={"fc1": "up", "fc2": "down"}),
+    "qwen2_5_vl": _qwen2_rules(norm=("weight",), mlp={"gate_proj": "gate", "up_proj": "up", "down_proj": "down"}),
+}
 """Family name -> its table."""
 
-TIED_HEAD = {"qwen_vl": ("lm_head.weight", "transformer.wte.weight")}
+TIED_HEAD = {
+    "qwen_vl": ("lm_head.weight", "transformer.wte.weight"),
+    "qwen2_vl": ("lm_head.weight", "model.embed_tokens.weight"),
+    "qwen2_5_vl": ("lm_head.weight", "model.embed_tokens.weight"),
+}
 """Family name -> (the head's tensor, the embedding it repeats). With tied embeddings a file may hold both."""
+
+# Names that transformers has used in memory since 4.52, and some tools on disk: prefix -> the hub's.
+_NEWER_NAMES = {"model.visual.": "visual.", "model.language_model.": "model."}
+NEWER_NAMES: dict[str, Mapping[str, str]] = {"qwen_vl": {}, "qwen2_vl": _NEWER_NAMES, "qwen2_5_vl": _NEWER_NAMES}
+
+
+def hub_name(family: str, name: str) -> str:
+    """The name in the hub's files of a tensor that a file may hold under a newer one."""
+    for newer, hub in NEWER_NAMES[family].items():
+        if name.startswith(newer):
+            return hub + name.removeprefix(newer)
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +165,7 @@ class Entry:
 
     def to_ours(self, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
         """Views of the file's tensor (of `self.shape`) under our names."""
-        if self.layout == "patches":
+        if self.layout in ("patches", "frame_patches"):
             return {self.ours[0]: tensor.flatten(1)}
         if self.layout == "rows":
             return dict(zip(self.ours, tensor.split([shape[0] for shape in self.our_shapes]), strict=True))
@@ -140,8 +199,11 @@ def name_table(config: ModelConfig, shapes: Mapping[str, Sequence[int]]) -> list
 def _published_shape(config: ModelConfig, layout: Layout, ours: tuple[Shape, ...]) -> Shape:
     if layout == "rows":
         return (sum(shape[0] for shape in ours), *ours[0][1:])
+    vision = config.vision
     if layout == "patches":
-        return (ours[0][0], config.vision.in_channels, config.vision.patch_size, config.vision.patch_size)
+        return (ours[0][0], vision.in_channels, vision.patch_size, vision.patch_size)
+    if layout == "frame_patches":
+        return (ours[0][0], vision.in_channels, vision.temporal_patch_size, vision.patch_size, vision.patch_size)
     return ours[0]
 
 

@@ -7,16 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwenvl.weights.files import open_tensors
-from qwenvl.weights.io import load_model, read_config, save_model
+from qwenvl.families.preprocessor import RULE_FILES
+from qwenvl.weights.io import load_model, open_published, read_config, save_model
 from qwenvl.weights.quantize import relative_error
-from qwenvl.weights.write import MAX_SHARD_BYTES
+from qwenvl.weights.write import MAX_SHARD_BYTES, Quantization
 
 if TYPE_CHECKING:
     import torch
 
-COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "qwen.tiktoken", "generation_config.json", "card.json")
-"""What travels with the weights: text and defaults of generation."""
+COMPANIONS = (
+    "tokenizer.json", "tokenizer_config.json", "qwen.tiktoken", "vocab.json", "merges.txt", "chat_template.json",
+    "chat_template.jinja", "generation_config.json", "card.json", *RULE_FILES,
+)  # fmt: skip
+"""What travels with the weights: text, sizes of pictures, defaults of generation."""
+
+NOT_KEPT = ("torch_dtype", "dtype", "transformers_version")
+"""Keys of config.json that speak of the file it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +48,19 @@ def repack(
     raw, _, spec = read_config(source)
     model = load_model(source, device="cpu")
     written = spec.write_config(model.config)
-    extra = {key: value for key, value in raw.items() if key not in written and key != "torch_dtype"}
-    save_model(model, target, extra_config=extra, quantize="int8" if int8 else None, dtype=dtype, max_shard_bytes=max_shard_bytes)
+    extra = {key: value for key, value in raw.items() if key not in written and key not in NOT_KEPT}
+    quantize: Quantization | None = "int8" if int8 else None
+    save_model(model, target, spec=spec, extra_config=extra, quantize=quantize, dtype=dtype, max_shard_bytes=max_shard_bytes)
     for name in COMPANIONS:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
-    return _compare(source, target, int8)
+    return _compare(source, target, spec.name, int8)
 
 
-def _compare(source: Path, target: Path, int8: bool) -> RepackReport:
+def _compare(source: Path, target: Path, family: str, int8: bool) -> RepackReport:
     import torch
 
-    before, after = open_tensors(source), open_tensors(target)
+    before, after = open_published(source, family), open_published(target, family)
     errors: dict[str, float] = {}
     bfloat16 = []
     for name, stored in after.items():

@@ -6,41 +6,40 @@ import math
 from pathlib import Path
 from typing import Any
 
-from qwenvl.config import ModelConfig
+from qwenvl.config import ModelConfig, ResamplerConfig
 from qwenvl.weights.files import open_file, weight_files
 from qwenvl.weights.io import build_meta, parameter_shapes
 from qwenvl.weights.maps import name_table
 from qwenvl.weights.quantize import int8_bytes
 
-# The paper counts the connector's last norm and projection to the vision encoder (table 1: 1.9B), as the published code keeps
-# them in its visual tower; the adapter is the cross-attention alone (0.08B).
-OUTPUT_STEP = ("connector.output_norm.", "connector.output_proj")
+# The paper of Qwen-VL counts the connector's last norm and projection to the vision encoder (table 1: 1.9B), as the published code
+# keeps them in its visual tower; the adapter is the cross-attention alone (0.08B).
+RESAMPLER_PARTS = {
+    "decoder.": "llm",
+    "vision_tower.": "vision_encoder_vit",
+    "connector.output_norm.": "vision_encoder_output",
+    "connector.output_proj": "vision_encoder_output",
+    "connector.": "adapter",
+}
+# That of Qwen2-VL counts the merger to it (table 1: 675M, the tower with the merger of the 7B).
+MERGER_PARTS = {"decoder.": "llm", "vision_tower.": "vision_encoder_vit", "connector.": "vision_encoder_merger"}
 
 
 def count_parameters(config: ModelConfig) -> dict[str, int]:
-    """Parameters by part, with the parts of the paper's table 1: vision_encoder + adapter + llm = total."""
-    shapes = parameter_shapes(build_meta(config))
-    counts = dict.fromkeys(("llm", "vit", "output_norm_and_projection", "adapter"), 0)
-    for name, shape in shapes.items():
-        counts[_part(name)] += math.prod(shape)
-    vision_encoder = counts["vit"] + counts["output_norm_and_projection"]
-    total = counts["llm"] + vision_encoder + counts["adapter"]
+    """Parameters by part, counted as the paper of the family does.
+
+    llm + vision_encoder (+ adapter) = total; what vision_encoder consists of follows it.
+    """
+    parts = RESAMPLER_PARTS if isinstance(config.connector, ResamplerConfig) else MERGER_PARTS
+    counts = dict.fromkeys(parts.values(), 0)
+    for name, shape in parameter_shapes(build_meta(config)).items():
+        # The first prefix that fits: the narrow ones stand before the wide one.
+        counts[next(part for prefix, part in parts.items() if name.startswith(prefix))] += math.prod(shape)
+    encoder = {part: count for part, count in counts.items() if part.startswith("vision_encoder")}
+    rest = {part: count for part, count in counts.items() if part not in encoder and part != "llm"}
     return {
-        "llm": counts["llm"],
-        "vision_encoder": vision_encoder,
-        "vision_encoder_vit": counts["vit"],
-        "vision_encoder_output": counts["output_norm_and_projection"],
-        "adapter": counts["adapter"],
-        "total": total,
-    }
-
-
-def _part(name: str) -> str:
-    if name.startswith("decoder."):
-        return "llm"
-    if name.startswith("vision_tower."):
-        return "vit"
-    return "output_norm_and_projection" if name.startswith(OUTPUT_STEP) else "adapter"
+        "llm": counts["llm"], "vision_encoder": sum(encoder.values()), **encoder, **rest, "total": sum(counts.values()),
+    }  # fmt: skip
 
 
 def summarise(config: ModelConfig, folder: Path | None = None) -> dict[str, Any]:

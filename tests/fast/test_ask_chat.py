@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,11 @@ import pytest
 from PIL import Image
 
 from qwenvl.cli import chat as chat_verb
+from qwenvl.cli.answer import show_found
 from qwenvl.cli.main import main
+from qwenvl.families.spec import Markup
 from qwenvl.inference.model import QwenVL
+from qwenvl.inference.reply import Reply, Usage
 from tests.fast.tiny import make_it_say, picture, write_tiny
 
 ANSWER = "There is <ref>a dog</ref><box>(100,200),(500,900)</box> here."
@@ -51,7 +55,9 @@ def test_ask_json_is_one_object_with_pixels_of_the_original(
     make_it_say(monkeypatch, ANSWER)
     assert ask(image, "Where is the dog?", "--json", model=model) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert list(answer) == ["model", "text", "regions", "usage", "finish_reason"]
+    assert list(answer) == [
+        "model", "text", "regions", "clamped", "spans", "tool_calls", "usage", "finish_reason"
+    ]  # fmt: skip
     assert answer["text"] == ANSWER and answer["model"] == model
     assert answer["regions"] == [{"label": "a dog", "kind": "box", "pixels": [60.0, 100.0, 300.0, 450.0], "image": 0}]
     assert answer["usage"]["image_tokens"] == 4 and answer["finish_reason"] == "stop"
@@ -110,6 +116,78 @@ def test_ask_obeys_limits_and_stops(
     assert json.loads(capsys.readouterr().out)["usage"]["completion_tokens"] <= 2
 
 
+def test_ask_says_what_was_clamped_and_called(
+    model: str, image: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = '<box>(-5,0),(500,1200)</box>\n<tool_call>\n{"name": "tap", "arguments": {"at": [1, 2], "why": "狗"}}\n</tool_call>'
+    make_it_say(monkeypatch, answer, answer)
+    assert ask(image, "Tap the dog.", "--max-new-tokens", "200", model=model) == 0
+    captured = capsys.readouterr()
+    assert captured.out.strip().endswith('here: box (0, 0)-(300, 500)\n  calls tap(at=[1, 2], why="狗")')
+    assert "(2 coordinates outside of the picture, moved to its edge)" in captured.err
+    assert ask(image, "Tap the dog.", "--json", "--max-new-tokens", "200", model=model) == 0
+    answered = json.loads(capsys.readouterr().out)
+    assert answered["clamped"] == 2 and answered["spans"] == []
+    assert answered["tool_calls"] == [{"name": "tap", "arguments": {"at": [1, 2], "why": "狗"}}]
+
+
+def test_times_are_shown_in_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    text = 'The dog appears in 64.0 - 72.0 seconds.'
+    show_found(Reply.read(text, Markup(), [(28, 28)], [(9, 9)], Usage(1, 1, 1), "stop", video=True), sys.stdout)
+    assert capsys.readouterr() == ("  then: 64.00 s to 72.00 s\n", "")
+
+
+def test_ask_takes_clips_and_bounds(
+    model: str, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[dict[str, object]]] = []
+
+    def answer(self: QwenVL, messages: list[dict[str, object]], **_: object) -> Reply:
+        asked.append(messages)
+        return Reply.read("at 1 - 2 s", self.markup, [(28, 28)], [(9, 9)], Usage(1, 1, 1), "stop", video=True)
+
+    clip, frames = tmp_path / "clip.mp4", tmp_path / "frames"
+    clip.touch()
+    frames.mkdir()
+    assert ask(str(frames), "When?", model=model) == 1
+    assert "an empty folder" in capsys.readouterr().err
+    picture(0).save(frames / "1.png")
+    monkeypatch.setattr(QwenVL, "chat", answer)
+    bounds = ("--fps", "auto", "--max-frames", "8", "--max-pixels", "7840")
+    assert ask(str(clip), str(frames), image, "When?", "--json", *bounds, model=model) == 0
+    assert json.loads(capsys.readouterr().out)["spans"] == [{"start": 1.0, "end": 2.0, "label": None}]
+    first, second, third, question = asked[0][0]["content"]  # type: ignore[misc]
+    watched = {"type": "video", "fps": "auto", "max_frames": 8, "min_pixels": None, "max_pixels": 7840}
+    assert (first, second) == (watched | {"video": str(clip)}, watched | {"video": str(frames)})
+    assert (third["type"], third["max_pixels"], question["text"]) == ("image", 7840, "When?")
+    assert ask("none.mp4", "When?", model=model) == 1
+    assert "none.mp4: no such file" in capsys.readouterr().err
+    assert ask(str(clip), "When?", "--boxes", str(tmp_path / "out.png"), model=model) == 2
+    assert "--boxes needs a picture" in capsys.readouterr().err
+
+
+def test_a_family_without_video_says_so(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "clip.mp4").touch()
+    assert ask(str(tmp_path / "clip.mp4"), "When?", model=model) == 1
+    assert "qwen_vl takes no video" in capsys.readouterr().err
+
+
+def test_ask_in_tiles_gives_boxes_of_the_whole_picture(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wide.png"
+    picture(1, (56, 28)).save(path)
+    make_it_say(monkeypatch, ANSWER)
+    assert ask(str(path), "Where is the dog?", "--tiles", "12", "--json", model=model) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["usage"]["image_tokens"] == 3 * 4, "two tiles and the whole picture"
+    assert answer["regions"] == [{"label": "a dog", "kind": "box", "pixels": [5.6, 5.6, 28.0, 25.2], "image": 0}]
+    picture(1, (560, 560)).save(path)
+    monkeypatch.undo()
+    assert ask(str(path), "word " * 300, "--tiles", "12", model=model) == 1
+    assert "do not fit in the context of 320" in capsys.readouterr().err
+
+
 def chat(
     lines: str, model: str, monkeypatch: pytest.MonkeyPatch, *arguments: str
 ) -> tuple[int, list[list[dict[str, object]]]]:
@@ -135,6 +213,16 @@ def test_chat_keeps_history_and_sends_pictures_once(model: str, image: str, monk
     assert asked[2][1]["content"] == ANSWER and asked[2][3]["content"] == "blue"
     kinds = [[part["type"] for part in message["content"]] for message in asked[2][::2]]
     assert kinds == [["image", "text"], ["image", "text"], ["text"]]
+
+
+def test_chat_takes_a_clip_for_the_next_question(
+    model: str, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "clip.mp4").touch()
+    code, asked = chat(f"/image {tmp_path / 'clip.mp4'}\nWhen?\n", model, monkeypatch, image)
+    captured = capsys.readouterr()
+    assert code == 1 and "qwen_vl takes no video" in captured.err and "2: a clip, goes with" in captured.out
+    assert [part["type"] for part in asked[0][0]["content"]] == ["image", "video", "text"]  # type: ignore[attr-defined]
 
 
 def test_chat_draws_the_last_answer_s_boxes_and_forgets_on_reset(

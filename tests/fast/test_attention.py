@@ -60,7 +60,7 @@ def random_decoder() -> Decoder:
 
 
 def whole(decoder: Decoder, ids: torch.Tensor) -> torch.Tensor:
-    table = rotary(torch.arange(len(ids)), 8, 1e4)
+    table = rotary(torch.arange(len(ids)).expand(3, -1), 8, 1e4)
     return decoder(decoder.embed(ids), table, PackedLayout.of(torch.zeros(len(ids), dtype=torch.long)))
 
 
@@ -73,7 +73,7 @@ def test_cache_equals_no_cache_in_chunks_of_uneven_sequences() -> None:
     for take in ([5, 2], [1, 1], [4, 0], [1, 3]):  # prefill, decode, one sequence waits, chunk
         parts = [ids[start : start + count] for ids, start, count in zip((a, b), done, take, strict=True)]
         positions = torch.cat([torch.arange(start, start + count) for start, count in zip(done, take, strict=True)])
-        out = decoder(decoder.embed(torch.cat(parts)), rotary(positions, 8, 1e4), cache.extend(take), cache)
+        out = decoder(decoder.embed(torch.cat(parts)), rotary(positions.expand(3, -1), 8, 1e4), cache.extend(take), cache)
         for piece, row in zip(pieces, out.split(take), strict=True):
             piece.append(row)
         done = [start + count for start, count in zip(done, take, strict=True)]
@@ -96,5 +96,5 @@ def test_packed_equals_separate() -> None:
     a, b = torch.arange(11) % 50, (torch.arange(6) * 7) % 50
     ids = torch.tensor([0] * 11 + [1] * 6)
     positions = torch.cat([torch.arange(11), torch.arange(6)])
-    packed = decoder(decoder.embed(torch.cat([a, b])), rotary(positions, 8, 1e4), PackedLayout.of(ids))
+    packed = decoder(decoder.embed(torch.cat([a, b])), rotary(positions.expand(3, -1), 8, 1e4), PackedLayout.of(ids))
     torch.testing.assert_close(packed, torch.cat([whole(decoder, a), whole(decoder, b)]), atol=1e-5, rtol=1e-5)

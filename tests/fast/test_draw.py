@@ -49,3 +49,12 @@ def test_a_long_label_is_shortened_to_the_picture() -> None:
     dark = np.argwhere((drawn < 40).all(axis=2)[:140])  # the plate; the box begins at row 150
     assert dark[:, 1].min() >= 0 and dark[:, 1].max() < CANVAS[0] - 1
     assert dark[:, 1].max() - dark[:, 1].min() > 300
+
+
+def test_a_point_is_a_disc_with_its_label() -> None:
+    point = Region("point", ((0.5, 0.5),), "dog")
+    drawn = np.asarray(draw_regions(Image.new("RGB", CANVAS, "white"), [point]))
+    assert tuple(drawn[150, 200]) == (230, 159, 0)
+    changed = np.argwhere((drawn != 255).any(axis=2))
+    assert changed[:, 0].max() < 165, "the label stands above it"
+    assert changed[:, 0].min() < 140

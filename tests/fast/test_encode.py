@@ -14,12 +14,22 @@ from PIL import Image
 
 from qwenvl.families import find_preset, get_family
 from qwenvl.processing.collate import collate
-from qwenvl.processing.encode import ContextError, PlaceholderError, Processor, check_placeholders, visual_slots_of
+from qwenvl.processing.encode import (
+    ContextError,
+    PlaceholderError,
+    Processor,
+    VisualSpan,
+    check_placeholders,
+    visual_slots_of,
+    visual_spans,
+)
+from qwenvl.processing.grid import SizeError, window_plan
 from qwenvl.processing.image import ImageError, image_to_patches
 from qwenvl.processing.messages import MessageError, messages_to_sample
-from qwenvl.processing.positions import next_position, positions_1d
-from qwenvl.processing.tokenizer import Tokenizer, TokenizerError
-from qwenvl.types import IGNORE_INDEX, Encoded, ImagePart, Message, RegionPart, Sample, TextPart
+from qwenvl.processing.positions import mrope_positions, next_position, positions_1d
+from qwenvl.processing.tokenizer import Tokenizer, TokenizerError, qwen2_vocabulary
+from qwenvl.processing.video import VideoError
+from qwenvl.types import IGNORE_INDEX, Encoded, ImagePart, Message, RegionPart, Sample, TextPart, VideoPart
 from tests.small_text import golden_tokens, small_config, small_tokenizer
 
 SPEC = get_family("qwen_vl")
@@ -157,6 +167,134 @@ def test_positions_of_a_branch_are_those_it_would_have_alone() -> None:
         positions_1d(3, np.array([1, 0, 1]))
 
 
+def native_processor(preset: str = "qwen2.5-vl-nano", context: int = 2048) -> Processor:
+    """A nano model of native resolution, at the published bounds, with the small vocabulary."""
+    tokenizer, config = qwen2_vocabulary(small_tokenizer()), find_preset(preset).config
+    spec = get_family(config.family)
+    tokens = spec.image_tokens
+    names = {"image_start": tokens.start, "image_end": tokens.end, "image_pad": tokens.pad, "video_pad": str(tokens.video_pad)}
+    changes: dict[str, Any] = {f"{key}_id": tokenizer.special(name) for key, name in names.items()}
+    changes["decoder"] = config.decoder.model_copy(update={"max_position_embeddings": context})
+    return Processor(config.model_copy(update=changes), spec, tokenizer)
+
+
+def frames_of(count: int, size: tuple[int, int] = (56, 56)) -> list[Image.Image]:
+    return [Image.new("RGB", size, (40 * number, 0, 0)) for number in range(count)]
+
+
+CLIP = VideoPart(frames_of(5), fps=4, max_pixels=56 * 56)
+"""5 frames of 2 x 2 visual tokens, 4 a second: 3 patches in time of half a second."""
+
+
+def mixed() -> Sample:
+    """Picture, clip, picture."""
+    last = ImagePart(Image.new("RGB", (300, 300)), max_pixels=100 * 28 * 28)
+    return Sample((Message.of("user", ImagePart(PICTURE), "a dog", CLIP, last, "What?"), Message.of("assistant", "two")), id="s9")
+
+
+@pytest.mark.parametrize("preset", ["qwen2-vl-nano", "qwen2.5-vl-nano"])
+def test_a_28_by_224_picture_is_8_and_2_tokens_a_224_square_64_and_2(preset: str) -> None:
+    ours = native_processor(preset)
+    for size, tokens in (((28, 224), 8 + 2), ((224, 224), 64 + 2), (PICTURE.size, 6 + 2)):
+        encoded = ours.encode(Sample((Message.of("user", ImagePart(Image.new("RGB", size))),)), "raw", for_generation=True)
+        assert len(encoded) == tokens
+        assert encoded.input_ids[[0, -1]].tolist() == [ours.config.image_start_id, ours.config.image_end_id]
+
+
+@pytest.mark.parametrize("preset", ["qwen2-vl-nano", "qwen2.5-vl-nano"])
+def test_pictures_and_videos_travel_in_one_list(preset: str) -> None:
+    ours = native_processor(preset)
+    config = ours.config
+    encoded = ours.encode(mixed(), "chat")
+    assert encoded.grids.tolist() == [[1, 4, 6], [3, 4, 4], [1, 20, 20]]
+    assert encoded.image_sizes == ((30, 20), (56, 56), (300, 300))
+    assert encoded.patches.shape == (24 + 48 + 400, 1176)
+    pads = encoded.input_ids[encoded.visual_slots].tolist()
+    assert pads == [config.image_pad_id] * 6 + [config.video_pad_id] * 12 + [config.image_pad_id] * 100
+    spans = visual_spans(encoded.input_ids, config)
+    assert [(span.is_video, span.end - span.start) for span in spans] == [(False, 6), (True, 12), (False, 100)]
+    np.testing.assert_array_equal(visual_slots_of(encoded.input_ids, config), encoded.visual_slots)
+    np.testing.assert_array_equal(visual_slots_of(encoded.input_ids, config, [6, 12, 100]), encoded.visual_slots)
+    seconds = [None, 0.5, None]
+    expected = mrope_positions(len(encoded), encoded.visual_slots, encoded.grids, 2, seconds, config.tokens_per_second)
+    np.testing.assert_array_equal(encoded.position_ids, expected)
+    times = encoded.position_ids[0, spans[1].start : spans[1].end : 4]
+    assert (times - times[0]).tolist() == [0, 1, 2], "by patch, and in seconds: half a second is one position"
+    plan = window_plan(encoded.grids, config.vision)
+    if plan is None:
+        assert encoded.windows is None
+    else:
+        assert encoded.windows is not None
+        np.testing.assert_array_equal(encoded.windows.order, plan.order)
+        np.testing.assert_array_equal(encoded.windows.lengths, plan.lengths)
+
+
+def test_bounds_of_one_picture_are_honoured() -> None:
+    ours, picture = native_processor(), Image.new("RGB", (280, 280))
+    bounds = ((None, None), (None, 25 * 784), (400 * 784, None))
+    assert [ours.ready(ImagePart(picture, *pair)).grid for pair in bounds] == [(1, 20, 20), (1, 10, 10), (1, 40, 40)]
+    assert ours.ready(VideoPart(frames_of(2), min_pixels=16 * 784, max_pixels=16 * 784)).grid == (1, 8, 8)
+
+
+def test_errors_number_pictures_and_videos_apart() -> None:
+    ours = native_processor()
+
+    def message(error: type[Exception], *parts: ImagePart | VideoPart) -> str:
+        with pytest.raises(error) as caught:
+            ours.encode(Sample((Message.of("user", *parts),), id="s7"), "chat")
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    picture, clip = ImagePart(PICTURE), VideoPart("gone.mp4")
+    assert message(VideoError, picture, picture, CLIP, clip).startswith("sample 's7', video 2: gone.mp4: no such file")
+    assert message(ImageError, CLIP, ImagePart("gone.png")).startswith("sample 's7', picture 1: gone.png: no such file")
+    thin = ImagePart(Image.new("RGB", (3000, 10)))
+    assert message(SizeError, CLIP, picture, thin).startswith("sample 's7', picture 2: 3000x10 is 300 times as long")
+    square = Sample((Message.of("user", picture, VideoPart(frames_of(2))),), id="s7")
+    with pytest.raises(VideoError, match="sample 's7', video 1: qwen_vl takes no video; pass its frames as pictures"):
+        processor().encode(square, "chat")
+
+
+def test_too_long_names_pictures_and_videos_and_what_would_help() -> None:
+    def message(*parts: ImagePart | VideoPart | str) -> str:
+        with pytest.raises(ContextError) as caught:
+            native_processor(context=5).encode(Sample((Message.of("user", *parts),)), "raw")
+        return str(caught.value)
+
+    picture = ImagePart(PICTURE)
+    assert message(picture, CLIP, CLIP) == (
+        "the prompt: 36 tokens (30 of them for 1 picture and 2 videos) do not fit in the context of 5; "
+        "shorten the text, give a smaller max_pixels or fps, or leave out pictures or videos"
+    )
+    assert message(picture, picture) == (
+        "the prompt: 16 tokens (12 of them for 2 pictures) do not fit in the context of 5; "
+        "shorten the text, give a smaller max_pixels, or leave out pictures"
+    )
+    assert message(CLIP).endswith("for 1 video) do not fit in the context of 5; "
+                                  "shorten the text, give a smaller max_pixels or fps, or leave out videos")  # fmt: skip
+    assert message("a dog on a blue background").endswith("do not fit in the context of 5; shorten the text")
+
+
+@pytest.mark.parametrize(
+    ("spell", "message"),
+    [
+        ("Sii.iE", "ids, picture 1: between start and end stands another id than the pad"),
+        ("SiiESvvivE", "ids, picture 2: between start and end stands another id than the pad"),
+        ("SvvEi", None),
+        ("Sii", "1 image starts and 0 image ends"),
+    ],
+)
+def test_r3_spans_of_native_pictures_hold_one_kind_of_pad(spell: str, message: str | None) -> None:
+    config = native_processor().config
+    letters = {"S": config.image_start_id, "E": config.image_end_id, "i": config.image_pad_id, "v": config.video_pad_id}
+    ids = [letters.get(letter, 7) for letter in spell]
+    if message is None:
+        assert visual_spans(ids, config) == [VisualSpan(1, 3, True)]
+        return
+    with pytest.raises(PlaceholderError, match=message):
+        visual_slots_of(ids, config, where="ids")
+
+
 def document(labels: list[int], **changes: Any) -> Encoded:
     """Labels as given, one patch, one visual token in the first place."""
     ids, positions = np.arange(len(labels)), positions_1d(len(labels))
@@ -215,7 +353,7 @@ def test_openai_messages_become_a_sample() -> None:
         ([], "give a list"),
         ({"role": "user", "content": "x"}, "give a list"),
         (["hello"], r"messages\[0\]: expected a mapping"),
-        ([{"role": "tool", "content": "x"}], "role 'tool' is not one of"),
+        ([{"role": "robot", "content": "x"}], "role 'robot' is not one of"),
         ([{"role": "user"}], "content must be"),
         ([{"role": "user", "content": "x"}, {"role": "system", "content": "x"}], r"messages\[1\]: a system message"),
         ("", "empty; write a question"),

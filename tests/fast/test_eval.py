@@ -30,6 +30,7 @@ from qwenvl.eval.runner import (
 from qwenvl.eval.scorers.scenes import make_scorer, named_values, split_strings
 from qwenvl.eval.task import Answer, EvaluationError, Prediction, Question
 from qwenvl.eval.tasks import scenes
+from qwenvl.families import family_of_preset, find_preset
 from qwenvl.families.spec import Markup
 from qwenvl.inference.model import load
 from qwenvl.types import Message, Sample, Style
@@ -37,21 +38,30 @@ from tests.fast.tiny import write_tiny
 
 LIMIT, SEED = 8, 7
 MARKUP = Markup(digits=3)
+STYLES: tuple[Style, ...] = ("raw", "chat")
+NATIVE = ("qwen2-vl-nano", "qwen2.5-vl-nano")
 
 
 class Oracle:
     """Says word for word what a trained answer would be."""
 
-    def __init__(self, style: Style) -> None:
-        self.style, self.markup = style, MARKUP
+    def __init__(self, style: Style, preset: str = "qwen-vl-nano") -> None:
+        self.style, self.markup = style, find_preset(preset).markup
+        self.spec = family_of_preset(find_preset(preset))
+
+    def frame(self, size: tuple[int, int]) -> tuple[int, int]:
+        return 9 * size[0], 7 * size[1]
 
     def answer(self, samples: Sequence[Sample], max_new_tokens: int) -> list[Answer]:
-        return [Answer(plain_text([sample.messages[-1]], self.markup).strip()) for sample in samples]
+        frames = [self.frame(sample.images[0].image.size) if sample.images else None for sample in samples]
+        said = [plain_text([sample.messages[-1]], self.markup, frame) for sample, frame in zip(samples, frames, strict=True)]
+        return [Answer(text.strip()) for text in said]
 
 
-class Babbler:
-    def __init__(self, style: Style, words: str = "I think <box>banana</box> 漂亮 42424") -> None:
-        self.style, self.markup, self.words = style, MARKUP, words
+class Babbler(Oracle):
+    def __init__(self, style: Style, words: str = "I think <box>banana</box> 漂亮 42424", preset: str = "qwen-vl-nano") -> None:
+        super().__init__(style, preset)
+        self.words = words
 
     def answer(self, samples: Sequence[Sample], max_new_tokens: int) -> list[Answer]:
         return [Answer(self.words) for _ in samples]
@@ -73,7 +83,7 @@ class Killed(Oracle):
 
 @pytest.fixture(scope="module")
 def asked() -> dict[Style, list[Question]]:
-    return {"raw": scenes.questions(LIMIT, SEED, "raw"), "chat": scenes.questions(LIMIT, SEED, "chat")}
+    return {style: scenes.questions(LIMIT, SEED, Oracle(style)) for style in STYLES}
 
 
 def described(answerer: Any, questions: Sequence[Question]) -> dict[str, Any]:
@@ -115,6 +125,41 @@ def test_a_babbling_model_scores_nothing(asked: dict[Style, list[Question]], sty
             assert all(value <= most for value in by_language.values()), (measure, by_language)
 
 
+@pytest.mark.parametrize("preset", NATIVE)
+@pytest.mark.parametrize("style", STYLES)
+def test_native_models_are_asked_more_and_a_perfect_one_scores_one(preset: str, style: Style, tmp_path: Path) -> None:
+    oracle = Oracle(style, preset)
+    asked = scenes.questions(4, SEED, oracle)
+    result = evaluate(oracle, asked, tmp_path / "right")
+    wrong = evaluate(Babbler(style, preset=preset), asked, tmp_path / "wrong")
+    points = {"point"} if preset == "qwen2.5-vl-nano" else set()
+    added = {"clip_when_iou", "clip_when_acc50", "clip_what", "clip_direction", *points}
+    assert added <= result["scores"].keys() and ("point" in result["scores"]) == bool(points)
+    assert set(result["held_out"]) == {"pairs", "font", "phrasings", "aspect"}
+    assert {"main-clip", "aspect-mixed"} <= result["hashes"]["specs"].keys()
+    for measures in (result["scores"], *result["held_out"].values()):
+        for measure, by_language in measures.items():
+            assert min(by_language.values()) >= (0.97 if measure.endswith("_iou") else 1.0), (measure, by_language)
+    for measures in (wrong["scores"], *wrong["held_out"].values()):
+        for measure, by_language in measures.items():
+            assert max(by_language.values()) <= (0.35 if measure.endswith("similarity") else 0.0), (measure, by_language)
+    assert added <= wrong["scores"].keys()
+    assert set(result["chance"]) == set(result["scores"])
+
+
+def test_what_qwen_vl_is_asked_is_what_it_was(asked: dict[Style, list[Question]]) -> None:
+    """Ids and words of the questions, and what run.json says of them: an evaluation begun earlier can be gone on with."""
+    known = {"raw": "d41d66a5c9c398d0", "chat": "fac370c85c75851c"}
+    for style, questions in asked.items():
+        assert not any(question.sample.visuals != question.sample.images for question in questions)
+        settings = described(Oracle(style), questions)
+        assert "style" not in settings["markup"] and set(settings["hashes"]["specs"]) == {
+            "main-mixed", "main-text", "pairs-mixed", "font-text", "phrasings-mixed",
+        }  # fmt: skip
+        if settings["sources"]["files"] == "a53e5bb1a2423e05":
+            assert settings["hashes"]["questions"] == known[style]
+
+
 def test_an_answer_meant_for_another_question_earns_nothing(asked: dict[Style, list[Question]]) -> None:
     """The scorers tell right from wrong within a task too: every reference given where the truth differs scores 0."""
     scorer = make_scorer(described(Oracle("chat"), asked["chat"]))
@@ -132,7 +177,7 @@ def test_an_answer_meant_for_another_question_earns_nothing(asked: dict[Style, l
 
 
 def test_two_answer_tasks_are_balanced_and_their_chance_is_one_half(tmp_path: Path) -> None:
-    questions = scenes.questions(24, SEED, "raw", blocks=[replace(scenes.BLOCKS[0], tasks=tuple(scenes.BALANCED))])
+    questions = scenes.questions(24, SEED, Oracle("raw"), blocks=[replace(scenes.BLOCKS[0], tasks=tuple(scenes.BALANCED))])
     for task, values in scenes.BALANCED.items():
         for language in ("en", "zh"):
             said = [question.truth["value"] for question in questions if (question.task, question.language) == (task, language)]
@@ -144,11 +189,11 @@ def test_two_answer_tasks_are_balanced_and_their_chance_is_one_half(tmp_path: Pa
 
 
 def test_questions_are_the_same_again_and_never_of_the_training_stream(asked: dict[Style, list[Question]]) -> None:
-    again = scenes.questions(LIMIT, SEED, "raw")
+    again = scenes.questions(LIMIT, SEED, Oracle("raw"))
     assert [(question.id, question.truth) for question in again] == [(question.id, question.truth) for question in asked["raw"]]
     assert described(Oracle("raw"), again) == described(Oracle("raw"), asked["raw"])
     assert all(block.spec.split == "held_out" for block in scenes.BLOCKS)
-    other = scenes.questions(1, SEED + 1, "raw")
+    other = scenes.questions(1, SEED + 1, Oracle("raw"))
     assert described(Oracle("raw"), other)["hashes"]["questions"] != described(Oracle("raw"), again)["hashes"]["questions"]
 
 
@@ -282,13 +327,13 @@ def test_the_command_measures_a_model_and_scores_again(tiny: str, tmp_path: Path
 
 def test_a_batch_of_questions_is_answered_as_each_alone(tiny: str) -> None:
     model = ModelAnswerer(load(tiny, device="cpu"))
-    samples = [question.sample for question in scenes.main_questions(1, SEED, "raw")[:6]]
+    samples = [question.sample for question in scenes.main_questions(1, SEED, Oracle("raw"))[:6]]
     assert model.answer(samples, 4) == [model.answer([sample], 4)[0] for sample in samples]
 
 
 def test_the_reference_answer_is_never_shown(tiny: str) -> None:
     model = ModelAnswerer(load(tiny, device="cpu"))
-    sample = scenes.main_questions(1, SEED, "raw")[0].sample
+    sample = scenes.main_questions(1, SEED, Oracle("raw"))[0].sample
     other = replace(sample, messages=(*sample.messages[:-1], Message.of("assistant", "quite another")))
     assert model.answer([sample], 8) == model.answer([other], 8)
 

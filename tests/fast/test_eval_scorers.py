@@ -1,12 +1,16 @@
 """The scorers, on hand-made cases: a right answer earns its point, a wrong one nothing."""
 
+import json
 import math
 
 import pytest
 
-from qwenvl.eval.scorers.boxes import box_iou, box_of, match, quad_iou
+from qwenvl.data.places import markup_record
+from qwenvl.eval.scorers.boxes import box_iou, box_of, match, quad_iou, span_iou
+from qwenvl.eval.scorers.scenes import make_scorer
 from qwenvl.eval.scorers.text import Lexicon, edit_distance, is_exact, normalise, normalise_reading, phrase_overlap, similarity
-from qwenvl.eval.task import EvaluationError, summarise, wilson
+from qwenvl.eval.task import EvaluationError, Prediction, summarise, wilson
+from qwenvl.families import find_preset
 from qwenvl.types import Region
 
 LEXICON = Lexicon(["a cat", "two cats", "a red circle", "a circle", "an owl", "一只猫", "两只猫", "一个红色的圆形"])
@@ -91,6 +95,57 @@ def test_quad_iou_equals_box_iou_for_upright_quads_and_knows_turned_ones() -> No
 def test_box_of_a_quad_is_upright() -> None:
     quad = Region("quad", ((0.5, 0.1), (0.9, 0.5), (0.5, 0.9), (0.1, 0.5)))
     assert box_of(quad) == (0.1, 0.1, 0.9, 0.9)
+
+
+def test_span_iou() -> None:
+    assert span_iou((1.0, 3.0), (1.0, 3.0)) == 1.0
+    assert span_iou((0.0, 2.0), (1.0, 3.0)) == pytest.approx(1 / 3)
+    assert span_iou((0.0, 1.0), (1.0, 2.0)) == 0.0
+    assert span_iou((1.0, 1.0), (0.0, 2.0)) == span_iou((2.0, 1.0), (0.0, 3.0)) == 0.0
+
+
+def scored(task: str, reply: str, truth: dict[str, object], preset: str = "qwen2.5-vl-nano") -> dict[str, tuple[float, float]]:
+    markup = markup_record(find_preset(preset).markup)
+    scorer = make_scorer({"markup": json.loads(json.dumps(markup)), "lexicon": {"en": ["a cat", "a dog", "two cats"]}})
+    return dict(scorer(Prediction("x", task, "main", "en", "", "", reply, "stop", truth)))
+
+
+def test_a_point_is_a_hit_inside_the_box_in_pixels_of_the_resized_picture() -> None:
+    truth = {"regions": [[0.25, 0.5, 0.5, 1.0]], "frame": [200, 100]}
+    assert scored("point", '```json\n[{"point_2d": [60, 75]}]\n```', truth) == {"point": (1.0, 1)}
+    assert scored("point", '<points x1="99" y1="51">cat</points>', truth) == {"point": (1.0, 1)}
+    for missed in ('{"point_2d": [60, 20]}', '{"point_2d": [150, 75]}', '{"bbox_2d": [50, 50, 100, 100]}', "here", ""):
+        assert scored("point", missed, truth) == {"point": (0.0, 1)}
+
+
+def test_boxes_of_json_are_read_in_the_frame_and_stand_for_quads() -> None:
+    truth = {"regions": [[0.25, 0.5, 0.5, 1.0]], "frame": [200, 100]}
+    assert scored("referring", '{"bbox_2d": [50, 50, 100, 100]}', truth) == {"referring_acc50": (1.0, 1), "referring_iou": (1.0, 1)}
+    assert scored("referring", '{"bbox_2d": [250, 500, 500, 999]}', truth)["referring_iou"][0] < 0.1
+    quads = {"quads": [[0.1, 0.2, 0.5, 0.1, 0.6, 0.5, 0.2, 0.6]], "texts": ["AB"], "frame": [200, 100]}
+    found = {"ocr_quad": (1, 1), "ocr_quad_text": (1, 1)}
+    assert scored("ocr_quad", '{"bbox_2d": [20, 10, 120, 60], "label": "AB"}', quads) == found
+    tags = "<|object_ref_start|>AB<|object_ref_end|><|box_start|>(100,100),(600,600)<|box_end|>"
+    assert scored("ocr_quad", tags, quads, "qwen2-vl-nano") == {"ocr_quad": (0, 1), "ocr_quad_text": (0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("reply", "overlap"),
+    [("The given query happens in 1.0 - 3.0 seconds.", 1.0), ("from 2 to 3 seconds", 0.5), ("5 - 6 seconds", 0.0), ("soon", 0.0)],
+)
+def test_the_first_span_of_an_answer_counts(reply: str, overlap: float) -> None:
+    expected = {"clip_when_acc50": (float(overlap >= 0.5), 1), "clip_when_iou": (overlap, 1)}
+    assert scored("clip_when", reply, {"span": [1.0, 3.0]}) == expected
+
+
+def test_all_things_of_a_clip_and_no_others_have_to_be_named() -> None:
+    truth = {"things": [{"phrase": "a cat"}, {"phrase": "a dog"}]}
+    assert scored("clip_what", "A dog and a cat.", truth) == {"clip_what": (1.0, 1)}
+    for wrong in ("A dog.", "A dog, a cat and two cats.", ""):
+        assert scored("clip_what", wrong, truth) == {"clip_what": (0.0, 1)}
+    way = {"value": "up", "choices": {"up": ["up"], "left": ["left"]}, "accept": ["up", "It moves up."]}
+    assert scored("clip_direction", "It moves up.", way) == {"clip_direction": (1.0, 1)}
+    assert scored("clip_direction", "up or left", way) == {"clip_direction": (0.0, 1)}
 
 
 def test_matching_uses_each_box_once_and_prefers_the_best() -> None:

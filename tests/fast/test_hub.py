@@ -94,7 +94,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = ModelConfig(
         family="qwen_vl",
         vision=VisionConfig(
-            hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=28, position_grid=2
+            hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=28, position_grid=2,
+            input_norm=True,
         ),
         connector=ResamplerConfig(num_queries=4, hidden_size=16, num_attention_heads=2),
         decoder=DecoderConfig(

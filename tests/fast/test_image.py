@@ -17,10 +17,11 @@ from PIL import Image
 
 from qwenvl.families import find_preset, get_family
 from qwenvl.processing.grid import image_grid
-from qwenvl.processing.image import ImageError, image_to_patches, open_image
+from qwenvl.processing.image import ImageError, cut_patches, image_to_patches, open_image
 
 SPEC = get_family("qwen_vl")
 NANO = find_preset("qwen-vl-nano").config
+SPEC_NATIVE, NATIVE = get_family("qwen2_vl"), find_preset("qwen2-vl-2b").config
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
 
@@ -230,3 +231,44 @@ def test_patches_are_the_published_transform() -> None:
             expected = (tile - np.float32(mean[channel])) / np.float32(std[channel])
             found = patches[row * 8 + column].reshape(3, 14, 14)[channel]
             np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (27, 3), (300, 28), (28, 224), (640, 480)])
+def test_native_pictures_of_any_size_keep_their_shape(size: tuple[int, int]) -> None:
+    grid = image_grid(NATIVE, SPEC_NATIVE, *size)
+    patches = image_to_patches(open_image(encoded(Image.new("RGB", size, RED))), NATIVE, SPEC_NATIVE)
+    assert (patches.shape, patches.dtype) == ((grid[1] * grid[2], 3 * 2 * 14 * 14), np.float32)
+    assert patches.flags.c_contiguous
+    assert not grid[1] % 2 and not grid[2] % 2
+    assert np.ptp(patches.reshape(len(patches), 3, -1), axis=(0, 2)).max() == 0
+
+
+def slow_patches(frames: np.ndarray, merge: int, depth: int, side: int = 14) -> np.ndarray:
+    """Frames (F, height, width, 3) cut one patch and one number at a time, as the rule says."""
+    rows, columns = frames.shape[1] // side, frames.shape[2] // side
+    found = []
+    for first in range(0, len(frames), depth):
+        for top in range(0, rows, merge):
+            for left in range(0, columns, merge):
+                for row in range(top, top + merge):
+                    for column in range(left, left + merge):
+                        where = np.s_[:, row * side : (row + 1) * side, column * side : (column + 1) * side]
+                        tile = frames[first : first + depth][where]  # depth, y, x, C
+                        found.append(np.stack([tile[..., channel] for channel in range(3)]).ravel())
+    return np.stack(found)
+
+
+def test_native_patches_lie_in_merge_blocks() -> None:
+    """Rows: time, block row, block column, row in the block, column in the block; columns: C, T, y, x."""
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 56, 84, 3), dtype=np.uint8)
+    mean, std = (np.asarray(value, np.float32) for value in (SPEC_NATIVE.images.mean, SPEC_NATIVE.images.std))
+    values = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+    padded = np.concatenate([values, values[-1:]])  # an odd number of frames: the last one again
+    np.testing.assert_array_equal(cut_patches(pixels, NATIVE, SPEC_NATIVE), slow_patches(padded, merge=2, depth=2))
+    still = image_to_patches(Image.fromarray(pixels[0]), NATIVE, SPEC_NATIVE)
+    np.testing.assert_array_equal(still, slow_patches(values[[0, 0]], merge=2, depth=2))
+
+
+def test_a_grid_given_is_the_size_that_is_cut() -> None:
+    patches = image_to_patches(Image.new("RGB", (500, 300)), NATIVE, SPEC_NATIVE, grid=(1, 4, 6))
+    assert patches.shape == (24, 1176)

@@ -12,15 +12,33 @@ import torch
 from PIL import Image
 
 import qwenvl
+from qwenvl.families import get_family
+from qwenvl.families.spec import Markup
 from qwenvl.inference.draw import COLOURS, draw_regions, find_fonts, runs_of
 from qwenvl.inference.sampling import OptionError
 from qwenvl.inference.session import Session, alpha_of, run_model, split_prompt
 from qwenvl.models.attention import PackedLayout
 from qwenvl.models.rope import ntk_alpha
+from qwenvl.processing.encode import ready_picture
+from qwenvl.processing.grid import window_plan
 from qwenvl.processing.tokenizer import train_tokenizer
-from qwenvl.types import Encoded, QwenVLError, Region
+from qwenvl.processing.video import ready_video
+from qwenvl.types import Encoded, QwenVLError, Region, VideoPart
 from qwenvl.weights.io import save_model
-from tests.fast.tiny import CONTEXT, TRAINED_LENGTH, ids_of, make_it_say, picture, random_prompt, write_tiny
+from tests.fast.tiny import (
+    CONTEXT,
+    NATIVE,
+    TRAINED_LENGTH,
+    Visual,
+    document,
+    ids_of,
+    make_it_say,
+    native_config,
+    picture,
+    random_prompt,
+    tiny_model,
+    write_tiny,
+)
 from tests.small_text import CORPUS, small_tokenizer
 
 TOLERANCE = 2e-5
@@ -314,6 +332,89 @@ def test_r14_pictures_are_taken_in_every_openai_shape(model: qwenvl.QwenVL, tmp_
         assert np.array_equal(model.encode(ask(source)).patches, expected)
     content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "Where is it?"}]
     assert np.array_equal(model.encode([{"role": "user", "content": content}]).patches, expected)
+
+
+# Native resolution
+
+# A clip longer than its sides, so that its last position is on the axis of time.
+MIXES = (
+    (3, Visual((1, 6, 10)), 4, Visual((7, 4, 2), 1.0), 5), (9,), (2, Visual((1, 2, 2)), 1, Visual((1, 10, 4)), 30),
+    (1, Visual((4, 2, 6), 0.5), 2),
+)  # fmt: skip
+
+
+def native(family: str) -> qwenvl.QwenVL:
+    return qwenvl.QwenVL(tiny_model(native_config(family)), get_family(family), Markup(), name=family)
+
+
+def native_logits(model: qwenvl.QwenVL, prompt: Encoded, tokens: list[int]) -> torch.Tensor:
+    """Logits after the prompt and after each of `tokens`, without a cache; they stand after its highest position."""
+    ids = np.append(prompt.input_ids, tokens)
+    after = prompt.position_ids.max() + 1 + np.arange(len(tokens))
+    positions = np.append(prompt.position_ids, np.tile(after, (3, 1)), axis=1)
+    return model.forward(prompt.with_(input_ids=ids, labels=ids, position_ids=positions))[len(prompt) - 1 :]
+
+
+@pytest.mark.parametrize("family", NATIVE)
+def test_native_cache_and_batch_equal_no_cache(family: str) -> None:
+    model = native(family)
+    prompts = [document(model.config, mix, seed) for seed, mix in enumerate(MIXES)]
+    tokens = [[5, 60, 7], [8, 9, 10], [11, 12, 13], [60, 2, 1]]
+    session = Session(model.model, prompts, room=3)
+    batched = [session.prefill(), *(session.step(list(column)) for column in zip(*tokens))]
+    for row, (prompt, said) in enumerate(zip(prompts, tokens)):
+        expected = native_logits(model, prompt, said)
+        torch.testing.assert_close(torch.stack([logits[row] for logits in batched]), expected, atol=TOLERANCE, rtol=0)
+        assert session.next_positions[row] == prompt.position_ids.max() + 4
+    assert prompts[3].position_ids.max() < prompts[3].position_ids.size
+
+
+@pytest.mark.parametrize("family", NATIVE)
+def test_native_prefill_in_pieces_equals_whole(family: str) -> None:
+    model = native(family)
+    prompt = document(model.config, [*MIXES[0], *MIXES[2]])
+    whole = Session(model.model, [prompt], room=1)
+    expected, after = whole.prefill(), whole.step([5])
+    for chunk in (1, 4, 25):
+        pieces = Session(model.model, [prompt], room=1)
+        torch.testing.assert_close(pieces.prefill(chunk), expected, atol=TOLERANCE, rtol=0)
+        torch.testing.assert_close(pieces.step([5]), after, atol=TOLERANCE, rtol=0)
+
+
+def test_windows_of_a_piece_are_those_of_its_pictures() -> None:
+    config = native_config("qwen2_5_vl")
+    prompt = document(config, [*MIXES[0], *MIXES[2]])
+    for chunk in range(1, len(prompt) + 1):
+        for piece in split_prompt(prompt, chunk):
+            plan = window_plan(piece.grids, config.vision)
+            assert plan is not None and piece.windows is not None
+            assert np.array_equal(piece.windows.order, plan.order) and np.array_equal(piece.windows.lengths, plan.lengths)
+
+
+@pytest.mark.parametrize("family", NATIVE)
+def test_logits_take_pictures_and_videos_in_the_order_of_the_text(family: str) -> None:
+    model = native(family)
+    config, spec = model.config, model.spec
+    frames = [picture(seed, (24, 12)) for seed in range(6)]
+    clip = VideoPart(frames, fps=2.0, min_pixels=16, max_pixels=300)
+    bounds = {"min_pixels": 16, "max_pixels": 400}
+    ready = [
+        ready_picture(config, spec, picture(1), "one", **bounds), ready_video(config, spec, clip, "two"),
+        ready_picture(config, spec, picture(2, (9, 30)), "three", **bounds),
+    ]  # fmt: skip
+    mix = [2, Visual(ready[0].grid), 1, Visual(ready[1].grid, ready[1].seconds_per_grid), Visual(ready[2].grid), 4]
+    encoded = document(config, mix).with_(patches=np.concatenate([one.patches for one in ready]))
+    images = [picture(1), picture(2, (9, 30))]
+    logits = model.logits(encoded.input_ids, images, [clip], **bounds)
+    assert torch.equal(logits, model.forward(encoded))
+    line = np.arange(len(encoded))
+    assert not torch.allclose(model.logits(encoded.input_ids, images, [clip], **bounds, position_ids=line), logits)
+    with pytest.raises(QwenVLError, match="1 video span in the text but 0 videos"):
+        model.logits(encoded.input_ids, images, **bounds)
+    with pytest.raises(QwenVLError, match=r"2 image spans in the text but 1 picture$"):
+        model.logits(encoded.input_ids, images[:1], [clip], **bounds)
+    second = model.visual(images[1:], **bounds)
+    torch.testing.assert_close(model.visual(images, **bounds)[-len(second) :], second, atol=TOLERANCE, rtol=0)
 
 
 # Drawing

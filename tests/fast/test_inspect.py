@@ -9,7 +9,6 @@ import pytest
 
 from qwenvl.cli.main import main
 from qwenvl.data.inspect import contact_sheet, tokens_view
-from qwenvl.data.synth import fonts
 from qwenvl.data.synth.scene import SceneSpec, generate_scene
 from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.types import IGNORE_INDEX, Encoded
@@ -39,15 +38,21 @@ def test_red_is_what_is_supervised_and_nothing_else(tokenizer: Tokenizer) -> Non
     assert len(red) == len(tokenizer.encode("在左边。"))
 
 
-def _missing_sources() -> str:
-    try:
-        fonts.require()
-    except fonts.FontError as error:
-        return str(error)
-    return ""
+def test_each_of_several_pictures_has_its_own_number_of_placeholders(tokenizer: Tokenizer) -> None:
+    one, two = encoded(tokenizer, "", "a", 3), encoded(tokenizer, "", "b", 5)
+    ids, labels = (np.concatenate([getattr(one, name), getattr(two, name)]) for name in ("input_ids", "labels"))
+    both = one.with_(input_ids=ids, labels=labels, visual_slots=np.concatenate([one.visual_slots, two.visual_slots + len(one)]))
+    assert tokens_view(both, tokenizer).plain == "<img><imgpad> x 3</img>a<img><imgpad> x 5</img>b"
 
 
-@pytest.mark.skipif(bool(_missing_sources()), reason=_missing_sources() or "fonts are installed")
+@pytest.mark.usefixtures("scene_sources")
+def test_a_long_scene_keeps_its_shape_on_the_sheet() -> None:
+    wide = generate_scene(SceneSpec(kind="text", aspect=(2.0, 2.0)), 0, 0)
+    sheet = np.asarray(contact_sheet([wide], side=100))
+    assert sheet.shape == (100, 100, 3) and (sheet[round(100 * wide.height / wide.width) :] == 255).all()
+
+
+@pytest.mark.usefixtures("scene_sources")
 def test_every_scene_is_on_the_sheet_with_its_boxes() -> None:
     scenes = [generate_scene(SceneSpec(), 0, index) for index in range(5)]
     sheet = contact_sheet(scenes, columns=3, side=100, gap=4)
@@ -57,7 +62,7 @@ def test_every_scene_is_on_the_sheet_with_its_boxes() -> None:
     assert magenta[104 + top - 1 : 104 + top + 2, 104 + left - 1 : 104 + left + 2].any()
 
 
-@pytest.mark.skipif(bool(_missing_sources()), reason=_missing_sources() or "fonts are installed")
+@pytest.mark.usefixtures("scene_sources")
 def test_a_view_is_saved_as_a_picture_that_fetches_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "tokens", "--out", str(tmp_path / "tokens.svg")]) == 0
     saved = (tmp_path / "tokens.svg").read_text(encoding="utf-8")

@@ -11,26 +11,17 @@ import torch
 
 from qwenvl.config import ConfigError
 from qwenvl.data.loader import RowStream, row_generator
-from qwenvl.data.mixture import DataRecipe, LossWeights, TokenWeights, WeightedScenes, draw, jitter_regions
+from qwenvl.data.mixture import DataRecipe, LossWeights, WeightedScenes, draw, jitter_regions
 from qwenvl.data.scene_rows import SceneRows
-from qwenvl.data.synth import fonts
 from qwenvl.data.synth.spec import SceneSpec
+from qwenvl.data.token_weights import TokenWeights
 from qwenvl.families import find_preset, get_family
 from qwenvl.processing.encode import Processor
 from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.train.build import TOKENIZER
 from qwenvl.types import IGNORE_INDEX, Batch, Message, Region, RegionPart, Sample
 
-
-def _missing_sources() -> str:
-    try:
-        fonts.require()
-    except fonts.FontError as error:
-        return str(error)
-    return ""
-
-
-needs_fonts = pytest.mark.skipif(bool(_missing_sources()), reason=_missing_sources() or "fonts are installed")
+needs_fonts = pytest.mark.usefixtures("scene_sources")
 
 PRESET = find_preset("qwen-vl-nano")
 TASKS = {"caption": 2.0, "referring": 3.0, "yes_no": 2.0, "count": 1.0}
@@ -122,11 +113,12 @@ def test_draw_follows_the_weights() -> None:
 def test_jitter_moves_corners_by_at_most_its_amount() -> None:
     region = Region.box(0.2, 0.3, 0.6, 0.995)
     sample = Sample((Message.of("assistant", RegionPart("a dog", (region,))),))
-    (part,) = jitter_regions(sample, 0.01, np.random.default_rng(0)).messages[0].parts
-    assert isinstance(part, RegionPart)
-    moved = np.asarray(part.regions[0].points) - np.asarray(region.points)
-    assert 0 < np.abs(moved).max() <= 0.01 and part.regions[0].points[1][1] <= 1.0
-    assert jitter_regions(sample, 0.0, np.random.default_rng(0)) is sample
+    for frame in ((100, 100), (400, 50)):
+        (part,) = jitter_regions(sample, 1.0, [frame], np.random.default_rng(0)).messages[0].parts
+        assert isinstance(part, RegionPart)
+        moved = (np.asarray(part.regions[0].points) - np.asarray(region.points)) * frame
+        assert (np.abs(moved).max(axis=0) > 0.05).all() and np.abs(moved).max() <= 1.0 and part.regions[0].points[1][1] <= 1.0
+    assert jitter_regions(sample, 0.0, [(100, 100)], np.random.default_rng(0)) is sample
 
 
 def test_weights_of_coordinates_fall_from_hundreds_to_units() -> None:

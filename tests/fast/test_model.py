@@ -10,16 +10,22 @@ from qwenvl.config import DecoderConfig, ModelConfig, ResamplerConfig, VisionCon
 from qwenvl.families import find_preset
 from qwenvl.models.attention import PackedLayout
 from qwenvl.models.initialise import initialise
-from qwenvl.models.layers import resize_table, sincos_table
+from qwenvl.models.layers import places_of, resize_table, resize_table_to, sincos_table
+from qwenvl.models.merger import Merger
 from qwenvl.models.resampler import Resampler
-from qwenvl.models.rope import ntk_alpha, rotary
+from qwenvl.models.rope import ntk_alpha, rotary, rotary_2d
 from qwenvl.models.vlm import VisionLanguageModel
+from qwenvl.processing.collate import collate
+from qwenvl.processing.grid import window_plan
+from qwenvl.train.objectives import NextToken
+from qwenvl.types import Batch, Windows
+from tests.fast.tiny import NATIVE, Visual, document, native_config, tiny_model
 
 TINY = ModelConfig(
     family="qwen_vl",
     vision=VisionConfig(
         hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, patch_size=2, image_size=8,
-        position_grid=4,
+        position_grid=4, input_norm=True,
     ),
     connector=ResamplerConfig(num_queries=4, hidden_size=48, num_attention_heads=3),
     decoder=DecoderConfig(
@@ -125,13 +131,15 @@ def test_branches_equal_separate_documents() -> None:
         torch.testing.assert_close(shared[rows], expected[6:], atol=1e-4, rtol=1e-4)
 
 
-def test_text_only_training_step_runs_the_tower_with_weight_zero() -> None:
+@pytest.mark.parametrize("family", ["qwen_vl", *NATIVE])
+def test_text_only_training_step_runs_the_tower_with_weight_zero(family: str) -> None:
     """A rank without pictures must still take part in the tower's collective calls, and must not move it."""
-    model = large_model().train()
+    model = (large_model() if family == "qwen_vl" else tiny_model(native_config(family))).train()
     ids, documents = torch.arange(6), torch.zeros(6, dtype=torch.long)
     run(model, ids, documents, torch.arange(6)).sum().backward()
-    gradient = model.vision_tower.patch_embed.weight.grad
-    assert gradient is not None and gradient.abs().max() == 0.0
+    for part in (model.vision_tower, model.connector):
+        trained = [parameter for parameter in part.parameters() if parameter.requires_grad]
+        assert all(parameter.grad is not None and parameter.grad.abs().max() == 0.0 for parameter in trained)
     run(model.eval(), ids, documents, torch.arange(6))
 
 
@@ -149,7 +157,7 @@ def test_dynamic_ntk_alpha(length: int, alpha: float) -> None:
 
 
 def test_logn_scales_queries_beyond_the_trained_length_only() -> None:
-    scale = rotary(torch.tensor([0, 2047, 2048, 4095]), 8, 1e4, logn_length=2048).query_scale
+    scale = rotary(torch.tensor([0, 2047, 2048, 4095]).expand(3, -1), 8, 1e4, logn_length=2048).query_scale
     assert scale is not None and scale[:2].tolist() == [1.0, 1.0] and scale[3].item() == pytest.approx(1.0909, abs=1e-4)
     assert 1.0 < scale[2].item() < 1.0001
 
@@ -180,3 +188,122 @@ def test_aligned_start_reads_the_queries_own_place() -> None:
         q, k = ((x @ w.T).unflatten(-1, (4, 64)).transpose(0, 1) for x, w in ((queries, w_q), (keys, w_k)))
         largest[start] = (q @ k.transpose(1, 2) / 8).softmax(-1).amax(-1).mean().item()
     assert largest["published"] < 0.1 and largest["aligned"] > 0.33
+
+
+# Native resolution
+
+
+def batch_of(config: ModelConfig, *grids: tuple[int, int, int], seed: int = 0) -> Batch:
+    return collate([document(config, [Visual(grid) for grid in grids], seed)])
+
+
+def test_patches_of_a_square_lie_together() -> None:
+    places = places_of(torch.tensor([[1, 2, 4], [2, 2, 2]]), 2).tolist()
+    first = [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert places == [*first, [0, 2], [0, 3], [1, 2], [1, 3], *first, *first]
+    assert places_of(torch.tensor([[1, 2, 3]]), 1).tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
+    table = torch.arange(16.0)[:, None]
+    packed = resize_table_to(table, torch.tensor([[1, 4, 4]]), merge_size=2).flatten().tolist()
+    assert packed == [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15]
+
+
+def test_a_patch_turns_with_its_row_in_one_half_of_the_angles_and_its_column_in_the_other() -> None:
+    table = rotary_2d(torch.tensor([[3, 5]]), 8, 100.0)
+    torch.testing.assert_close(table.cos[0], torch.tensor([3.0, 0.3, 5.0, 0.5]).cos())
+    torch.testing.assert_close(table.sin[0], torch.tensor([3.0, 0.3, 5.0, 0.5]).sin())
+
+
+def test_sections_of_the_frequencies_follow_time_height_and_width() -> None:
+    table = rotary(torch.tensor([[7], [11], [13]]), 8, 10.0**4, sections=(1, 2, 1))
+    torch.testing.assert_close(table.sin[0], torch.tensor([7.0, 1.1, 0.11, 0.013]).sin())
+    line = torch.arange(5).expand(3, -1)
+    assert torch.equal(rotary(line, 8, 1e4, sections=(1, 2, 1)).cos, rotary(line, 8, 1e4).cos)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", NATIVE)
+def test_native_pictures_and_frames_of_one_batch_do_not_see_each_other(family: str) -> None:
+    config = native_config(family)
+    tower = tiny_model(config).vision_tower
+    batch = batch_of(config, (1, 6, 10), (3, 4, 2), (1, 8, 8))
+    together = tower(batch.patches, batch.grids, batch.windows)
+    alone, start = [], 0
+    for frames, height, width in batch.grids.tolist():
+        for _ in range(frames):
+            grid = torch.tensor([[1, height, width]])
+            plan = window_plan(grid.numpy(), config.vision)
+            windows = plan and Windows(torch.from_numpy(plan.order), torch.from_numpy(plan.lengths))
+            alone.append(tower(batch.patches[start : start + height * width], grid, windows))
+            start += height * width
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("whole", [(), (1,)], ids=["windows", "and a full block"])
+def test_a_patch_is_seen_in_its_window_and_by_a_full_block_in_its_frame(whole: tuple[int, ...]) -> None:
+    """Features come back in the order of the patches, whatever order the windows are in."""
+    config = native_config("qwen2_5_vl")
+    config = config.model_copy(update={"vision": config.vision.model_copy(update={"full_attention_blocks": whole})})
+    tower = tiny_model(config).vision_tower
+    batch = batch_of(config, (2, 6, 10))
+    before = tower(batch.patches, batch.grids, batch.windows)
+    places = places_of(batch.grids, 2)
+    frame = torch.arange(120) // 60
+    for changed in (7, 59, 60, 101):
+        patches = batch.patches.clone()
+        patches[changed] += 1.0
+        moved = (tower(patches, batch.grids, batch.windows) - before).abs().amax(1) > 1e-6
+        window = torch.cat([frame[:, None], places // 4], dim=1)
+        expected = frame == frame[changed] if whole else (window == window[changed]).all(1)
+        assert torch.equal(moved, expected)
+
+
+def test_a_tower_with_windows_asks_for_them() -> None:
+    config = native_config("qwen2_5_vl")
+    batch = batch_of(config, (1, 4, 4))
+    with pytest.raises(ValueError, match="windows of 8 pixels"):
+        tiny_model(config).visual(batch.patches, batch.grids)
+
+
+@torch.no_grad()
+def test_a_visual_token_is_made_of_its_own_square() -> None:
+    model = tiny_model(native_config("qwen2_vl"))
+    features, grids = torch.randn(24, 16, generator=torch.Generator().manual_seed(1)), torch.tensor([[1, 4, 6]])
+    before = model.connector(features, grids)
+    assert before.shape == (6, 32)
+    features[9] += 1.0
+    assert (model.connector(features, grids) - before).abs().amax(1).nonzero().flatten().tolist() == [2]
+
+
+@pytest.mark.parametrize("family", NATIVE)
+def test_every_parameter_of_a_native_model_is_drawn(family: str) -> None:
+    config = native_config(family)
+    model = VisionLanguageModel(config)
+    for parameter in model.parameters():
+        parameter.data.fill_(float("nan"))
+    initialise(model, 0)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert isinstance(model.connector, Merger)
+    batch = batch_of(config, (1, 8, 8))
+    assert 0.3 < model.visual(batch.patches, batch.grids, windows=batch.windows).std() < 3.0
+
+
+@pytest.mark.parametrize("family", NATIVE)
+def test_native_packed_loss_equals_that_of_its_documents(family: str) -> None:
+    """With a text-only document between, and a clip: neither pictures, nor text, nor windows of a neighbour are seen."""
+    config = native_config(family)
+    model, objective = tiny_model(config), NextToken()
+    mixes = ((4, Visual((1, 6, 10)), 5), (7,), (2, Visual((5, 2, 4), 1.0), 1, Visual((1, 2, 2)), 6))
+    documents = [document(config, mix, seed) for seed, mix in enumerate(mixes)]
+    alone = [objective(model, collate([one])).sums["next_token"] for one in documents]
+    packed = objective(model, collate(documents)).sums["next_token"]
+    torch.testing.assert_close(packed, torch.stack(alone).sum(), atol=1e-3, rtol=1e-5)
+    packed.backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in model.parameters())
+
+
+def test_windows_of_some_pictures_only_are_refused() -> None:
+    config = native_config("qwen2_5_vl")
+    one = document(config, (2, Visual((1, 4, 4))))
+    with pytest.raises(ValueError, match="1 of 2 documents with pictures have windows"):
+        collate([one, one.with_(windows=None)])

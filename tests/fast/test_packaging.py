@@ -70,7 +70,7 @@ def test_core_stays_under_200_mb_beside_torch() -> None:
 
 def test_every_imported_package_is_declared() -> None:
     """A module that imports something undeclared works here and fails on a fresh machine."""
-    extras = [requirement for group in ("train",) for requirement in PROJECT["optional-dependencies"][group]]
+    extras = [requirement for group in ("train", "video") for requirement in PROJECT["optional-dependencies"][group]]
     names = [canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"] + extras]
     known = {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in names} | {"qwenvl"} | sys.stdlib_module_names
     unknown = set()

@@ -14,11 +14,11 @@ from qwenvl.config import ConfigError
 from qwenvl.data.mixture import DataRecipe
 from qwenvl.data.scene_rows import SceneRows
 from qwenvl.processing.encode import Processor
-from qwenvl.processing.tokenizer import Tokenizer
+from qwenvl.processing.grid import image_grid
 from qwenvl.train import parallel
-from qwenvl.train.build import TOKENIZER
+from qwenvl.train.build import fingerprint, tokenizer_of
 from qwenvl.train.checkpoint import CheckpointError, lock_run
-from qwenvl.train.recipe import Recipe, load_recipe
+from qwenvl.train.recipe import Recipe, changed_keys, load_recipe
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "nano"
 FILES = sorted(FOLDER.rglob("*.yaml"))
@@ -34,7 +34,7 @@ def faithful(stage: str) -> Recipe:
 
 
 def rows_of(recipe: Recipe, data: DataRecipe | None = None) -> SceneRows:
-    processor = Processor(recipe.model_config_of_stage(), recipe.family(), Tokenizer.from_folder(TOKENIZER), recipe.markup())
+    processor = Processor(recipe.model_config_of_stage(), recipe.family(), tokenizer_of(recipe), recipe.markup())
     return SceneRows(data or recipe.data, processor)
 
 
@@ -118,7 +118,8 @@ def test_weights_that_are_not_there_are_one_line_and_leave_no_folder(
     changes = ["--set", f"run={tmp_path}/run", "--set", "init_from={decoder: " + f"{tmp_path}/nowhere" + "}"]
     assert main(["train", recipe, *changes, *options]) == 1
     said = capsys.readouterr().err
-    assert f"{tmp_path}/{'run' if options else 'nowhere'}: no checkpoint in it" in said and len(said.strip().splitlines()) == 1
+    told = "run: no checkpoint in it" if options else "nowhere: neither a run nor a model"
+    assert f"{tmp_path}/{told}" in said and len(said.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,6 +156,86 @@ def test_a_task_that_does_not_exist_or_is_never_drawn_is_refused(told: str, chan
     with pytest.raises(ConfigError) as caught:
         rows_of(recipe, DataRecipe.model_validate({"tasks": {"caption": 1.0}} | change))
     assert told in str(caught.value)
+
+
+NATIVE = ("qwen2_vl", "qwen2_5_vl")
+
+
+@pytest.mark.parametrize("family", NATIVE)
+def test_stages_of_both_native_families_differ_in_nothing_but_what_their_generation_writes(family: str) -> None:
+    """So that generations can be compared: the same scenes, steps and rates; markup, its room and its tasks are the family's."""
+    for stage in ("0_tower", "1_align", "2_multitask", "3_sft"):
+        recipe, other = (load_recipe(FOLDER / name / f"{stage}.yaml") for name in (family, "qwen2_vl"))
+        assert recipe.optim == other.optim and recipe.train == other.train and recipe.model.min_pixels == other.model.min_pixels
+        assert [(scenes.weight, scenes.spec) for scenes in recipe.data.scenes] == [
+            (scenes.weight, scenes.spec) for scenes in other.data.scenes
+        ]
+        shared = recipe.data.tasks.keys() - {"point"}
+        assert {task: recipe.data.tasks[task] for task in shared} == other.data.tasks
+        assert recipe.data.clip_rows == other.data.clip_rows
+        assert (recipe.data.clip_fps == "drawn") == (recipe.model_config_of_stage().tokens_per_second is not None)
+
+
+@pytest.mark.parametrize("family", NATIVE)
+def test_a_scene_has_36_to_64_visual_tokens(family: str) -> None:
+    recipe = load_recipe(FOLDER / family / "2_multitask.yaml")
+    config, spec = recipe.model_config_of_stage(), recipe.family()
+    for width, height in [(side, side) for side in range(112, 161)] + [(112, 160), (80, 158), (226, 113)]:
+        tokens = spec.visual_tokens(config, image_grid(config, spec, width, height))
+        assert 36 <= tokens <= 64 and (tokens == 36 or width != height)
+
+
+@pytest.mark.parametrize(
+    "told, options",
+    [
+        ("model.image_size 112: qwen2-vl-nano sees pictures at their own size; bound it by", ["model.image_size=112"]),
+        ("model.min_pixels 90000 is more than the greatest area, 50176", ["model.min_pixels=90000"]),
+        ("model.min_pixels: qwen-vl-nano makes every picture the same square", ["model.preset=qwen-vl-nano"]),
+        ("data.clip_rows: qwen_vl takes no video", ["model.preset=qwen-vl-nano", "model.min_pixels=null"]),
+    ],
+)
+def test_sizes_that_a_family_does_not_have_are_one_line(
+    told: str, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = [word for option in ("init_from={}", f"run={tmp_path}/run", *options) for word in ("--set", option)]
+    assert main(["train", str(FOLDER / "qwen2_vl" / "1_align.yaml"), *changes]) == 1
+    said = capsys.readouterr().err
+    assert told in said and len(said.strip().splitlines()) == 1, said
+    assert not (tmp_path / "run").exists()
+
+
+def test_all_generations_share_one_vocabulary_of_text() -> None:
+    first = load_recipe(FOLDER / "shipped" / "0_text.yaml")
+    natives = [load_recipe(FOLDER / name / "1_align.yaml") for name in NATIVE]
+    prints = [fingerprint(recipe, tokenizer_of(recipe)) for recipe in (first, *natives)]
+    assert "renamed_from" not in prints[0] and {now["renamed_from"] for now in prints[1:]} == {prints[0]["vocabulary"]}
+    assert prints[1]["vocabulary"] == prints[2]["vocabulary"] != prints[0]["vocabulary"]
+    assert len({now["markup"] for now in prints}) == 3
+    text = "两只狗 and 12 red circles"
+    assert len({tuple(tokenizer_of(recipe).encode(text)) for recipe in (first, *natives)}) == 1
+
+
+def test_clips_are_a_part_of_what_a_run_belongs_to() -> None:
+    path = FOLDER / "qwen2_5_vl" / "1_align.yaml"
+    prints = [fingerprint(recipe, tokenizer_of(recipe)) for recipe in (
+        load_recipe(path), load_recipe(path, ["data.clip_rows=0"]), load_recipe(path, ["data.clips.things=[1, 1]"]),
+    )]  # fmt: skip
+    assert len({now["scenes"] for now in prints}) == 3
+
+
+def test_a_run_begun_before_a_key_existed_can_be_resumed() -> None:
+    recipe = load_recipe(FOLDER / "shipped" / "1_align.yaml")
+    saved, now = recipe.model_dump(mode="json"), recipe.model_dump(mode="json")
+    for young in ("clip_rows", "clips", "clip_tasks", "clip_fps"):
+        del saved["data"][young]
+    for scenes in saved["data"]["scenes"]:
+        del scenes["spec"]["aspect"]
+    assert changed_keys(saved, now) == []
+    now["data"]["scenes"][0]["spec"]["aspect"] = [0.5, 2.0]
+    now["data"]["clip_rows"] = 0.1
+    assert changed_keys(saved, now) == ["data.clip_rows", "data.scenes"]
+    with pytest.raises(ConfigError, match=r"the checkpoint's recipe: data\.clip_rwos: unknown key"):
+        changed_keys(saved | {"data": saved["data"] | {"clip_rwos": 1}}, now)
 
 
 def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,13 +11,17 @@ from hypothesis import strategies as st
 from qwenvl.families import get_family
 from qwenvl.processing.chat import PlaceholderError, Rendered, RenderError, render
 from qwenvl.processing.regions import read_regions
-from qwenvl.processing.tokenizer import TRAINED_SPECIALS, Tokenizer
+from qwenvl.processing.tokenizer import QWEN2_SPECIALS, TRAINED_SPECIALS, Tokenizer, qwen2_vocabulary
+from qwenvl.processing.vocabulary_files import BYTE_SYMBOLS
 from qwenvl.types import IGNORE_INDEX, ImagePart, Message, Region, RegionError, RegionPart, Sample, TextPart, VideoPart
 from tests.small_text import golden_tokenizer, golden_tokens, small_tokenizer
 
 SPEC = get_family("qwen_vl")
 PICTURE = ImagePart("unopened.png")
 TYPED = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(TRAINED_SPECIALS)
+
+QWEN2_TYPED = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(QWEN2_SPECIALS)
+CLIP = VideoPart("unopened.mp4")
 
 
 def supervised_text(rendered: Rendered, tokenizer: Tokenizer) -> list[str]:
@@ -104,18 +110,35 @@ def test_pictures_in_an_answer_are_never_supervised() -> None:
     assert supervised_text(rendered, tokenizer) == ["see ", " there<|endoftext|>"]
 
 
+@pytest.mark.parametrize("family", ["qwen_vl", "qwen2_vl"])
 @pytest.mark.parametrize("style", ["raw", "chat"])
-def test_prompt_is_the_beginning_of_the_training_text(style: str) -> None:
+def test_prompt_is_the_beginning_of_the_training_text(style: str, family: str) -> None:
     """One renderer: what is generated from is what was trained on."""
-    tokenizer = small_tokenizer()
+    spec = get_family(family)
+    tokenizer = small_tokenizer() if family == "qwen_vl" else qwen2_vocabulary(small_tokenizer())
+    after_turn = 1 if spec.chat.joined_header and style == "chat" else 0  # the newline after <|im_end|>, not supervised
     question = Message.of("user", PICTURE, "How many dogs?")
-    prompt = render(sample(question), tokenizer, SPEC, style, [2], for_generation=True).input_ids
-    trained = render(sample(question, Message.of("assistant", "two")), tokenizer, SPEC, style, [2])
+    prompt = render(sample(question), tokenizer, spec, style, [2], for_generation=True).input_ids
+    trained = render(sample(question, Message.of("assistant", "two")), tokenizer, spec, style, [2])
+    answer_end = len(trained.labels) - after_turn
     assert trained.input_ids[: len(prompt)] == prompt
     assert set(trained.labels[: len(prompt)]) == {IGNORE_INDEX}
-    assert IGNORE_INDEX not in trained.labels[len(prompt) :]
-    opened = render(sample(question, Message.of("assistant", "two")), tokenizer, SPEC, style, [2], for_generation=True)
-    assert opened.input_ids == trained.input_ids[:-1], "a last answer is left open, to be continued"
+    assert IGNORE_INDEX not in trained.labels[len(prompt) : answer_end]
+    assert trained.labels[answer_end:] == [IGNORE_INDEX] * after_turn
+    opened = render(sample(question, Message.of("assistant", "two")), tokenizer, spec, style, [2], for_generation=True)
+    assert opened.input_ids == trained.input_ids[: answer_end - 1], "a last answer is left open, to be continued"
+
+
+@given(QWEN2_TYPED, QWEN2_TYPED, QWEN2_TYPED)
+def test_r3_special_tokens_of_qwen2_typed_by_anyone_stay_text(system: str, question: str, answer: str) -> None:
+    tokenizer = qwen2_vocabulary(small_tokenizer())
+    conversation = sample(
+        Message.of("system", system), Message.of("user", question, CLIP, question), Message.of("assistant", answer)
+    )
+    ids = render(conversation, tokenizer, get_family("qwen2_5_vl"), "chat", [2]).input_ids
+    structure = [index for index in ids if tokenizer.is_special(index)]
+    turn, clip = ["<|im_start|>", "<|im_end|>"], ["<|vision_start|>", "<|video_pad|>", "<|video_pad|>", "<|vision_end|>"]
+    assert structure == [tokenizer.special(name) for name in (*turn, turn[0], *clip, turn[1], *turn)]
 
 
 @given(TYPED, TYPED, TYPED)
@@ -138,14 +161,61 @@ def test_how_a_text_is_cut_into_parts_does_not_show(texts: list[str]) -> None:
     assert cut.input_ids == tokenizer.encode("".join(texts))
 
 
-def test_r1_sample_to_tokens_to_text_to_regions() -> None:
-    """R1: the whole way round, for the family's own markup, within one unit of the written scale."""
+def test_qwen2_chat_is_one_string_with_a_newline_after_every_turn() -> None:
+    tokenizer = qwen2_vocabulary(small_tokenizer())
+    conversation = sample(
+        Message.of("user", CLIP, PICTURE, "\nassistant"), Message.of("assistant", "user"),
+        Message.of("user", CLIP, "two?"), Message.of("assistant", RegionPart("dogs", (Region.box(0, 0, 0.5, 1),))),
+    )  # fmt: skip
+    spec = get_family("qwen2_vl")
+    markup = spec.presets[0].markup
+    counts = [2, 1, 1]
+    plain = render(conversation, tokenizer, spec, "chat", counts, markup=markup)
+    box = "<|object_ref_start|>dogs<|object_ref_end|><|box_start|>(0,0),(500,999)<|box_end|>"
+    text = (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n<|vision_start|><|video_pad|><|video_pad|><|vision_end|><|vision_start|><|image_pad|><|vision_end|>\n"
+        "assistant<|im_end|>\n<|im_start|>assistant\nuser<|im_end|>\n"
+        f"<|im_start|>user\n<|vision_start|><|video_pad|><|vision_end|>two?<|im_end|>\n<|im_start|>assistant\n{box}<|im_end|>\n"
+    )
+    assert tokenizer.decode(plain.input_ids) == text
+    assert supervised_text(plain, tokenizer) == ["user<|im_end|>", f"{box}<|im_end|>"]
+    pads = {tokenizer.special(name) for name in ("<|image_pad|>", "<|video_pad|>")}
+    assert plain.visual_slots == [index for index, token in enumerate(plain.input_ids) if token in pads]
+    numbered = tokenizer.decode(render(conversation, tokenizer, spec, "chat", counts, markup=markup, numbered=True).input_ids)
+    assert re.findall(r"(\w+ \d: )<\|vision_start\|>", numbered) == ["Video 1: ", "Picture 1: ", "Video 2: "]
+    assert re.sub(r"(Video|Picture) \d: ", "", numbered) == text
+
+
+def test_a_family_s_numbering_can_be_chosen() -> None:
     tokenizer = small_tokenizer()
+    question = sample(Message.of("user", PICTURE, "What?"))
+    plain = render(question, tokenizer, SPEC, "chat", [1], numbered=False)
+    assert "user\n<img><imgpad></img>\nWhat?" in tokenizer.decode(plain.input_ids)
+
+
+def test_role_and_text_of_a_qwen2_turn_are_tokenised_together() -> None:
+    """One string: a text that begins with a newline joins the header's. An answer never does, or the prompt would be no prefix."""
+    vocabulary = {symbol: place for place, symbol in enumerate(BYTE_SYMBOLS)} | {"ĊĊ": 256}
+    tokenizer = Tokenizer.from_vocabulary(vocabulary, [("Ċ", "Ċ")])
+    spec = get_family("qwen2_vl")
+    conversation = sample(Message.of("user", "\nHi"), Message.of("assistant", "\nHo"))
+    trained = render(conversation, tokenizer, spec, "chat", []).input_ids
+    assert trained.count(256) == 1
+    prompt = render(sample(conversation.messages[0]), tokenizer, spec, "chat", [], for_generation=True).input_ids
+    assert trained[: len(prompt)] == prompt
+
+
+@pytest.mark.parametrize("family", ["qwen_vl", "qwen2_vl"])
+def test_r1_sample_to_tokens_to_text_to_regions(family: str) -> None:
+    """R1: the whole way round, for the family's own markup, within one unit of the written scale."""
+    spec = get_family(family)
+    tokenizer = small_tokenizer() if family == "qwen_vl" else qwen2_vocabulary(small_tokenizer())
     dog = Region.box(0.1004, 0.25, 0.9, 1.0, label="dog")
     sign = Region("quad", ((0.0, 0.0), (0.5, 0.0), (0.5, 0.25), (0.0, 0.25)), label="EXIT")
     answer = Message.of("assistant", "A ", RegionPart("dog", (dog,)), " under ", RegionPart("EXIT", (sign,)))
-    for preset in SPEC.presets:
-        rendered = render(sample(Message.of("user", PICTURE), answer), tokenizer, SPEC, "chat", [1], markup=preset.markup)
+    for preset in spec.presets:
+        rendered = render(sample(Message.of("user", PICTURE), answer), tokenizer, spec, "chat", [1], markup=preset.markup)
         found = read_regions(supervised_text(rendered, tokenizer)[0], preset.markup)
         assert [(region.kind, region.label) for region in found] == [("box", "dog"), ("quad", "EXIT")]
         for ours, theirs in zip((dog, sign), found, strict=True):

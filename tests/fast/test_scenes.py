@@ -23,20 +23,11 @@ from qwenvl.data.synth.scene import Scene, SceneSpec, Thing, generate_scene, spe
 from qwenvl.data.synth.spec import drawable, is_held_out_pair
 from qwenvl.types import QwenVLError
 
-
-def _missing_sources() -> str:
-    try:
-        fonts.require()
-        names.noun("dog", "en")
-    except QwenVLError as error:
-        return str(error)
-    return ""
-
-
-pytestmark = pytest.mark.skipif(bool(_missing_sources()), reason=_missing_sources() or "fonts and names are installed")
+pytestmark = pytest.mark.usefixtures("scene_sources")
 
 MIXED = SceneSpec()
 TEXT = SceneSpec(kind="text", turned_share=0.5)
+LONG = SceneSpec(aspect=(0.4, 2.5))
 
 
 def _digest(scene: Scene) -> str:
@@ -146,7 +137,7 @@ def test_quad_of_lettering_hugs_its_ink(degrees: float) -> None:
     assert math.degrees(math.atan2(y0 - y1, x1 - x0)) == pytest.approx(degrees, abs=1e-6)
 
 
-@pytest.mark.parametrize("spec", [MIXED, TEXT], ids=["mixed", "text"])
+@pytest.mark.parametrize("spec", [MIXED, TEXT, LONG], ids=["mixed", "text", "long"])
 def test_scene_shows_things_in_their_boxes_and_nowhere_else(spec: SceneSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = [generate_scene(spec, 2, index) for index in range(80)]
     monkeypatch.setattr(scenes, "arrange", lambda *_: [])
@@ -239,7 +230,33 @@ def test_held_out_family_is_seen_only_when_asked_for(monkeypatch: pytest.MonkeyP
     assert families == {fonts.HELD_OUT[0].family} == {"DejaVu Serif"}
 
 
-@pytest.mark.parametrize("change", [{"font": "held_out"}, {"pairs": "held_out"}, {"canvas": [160, 112]}, {"colour": "red"}])
+def test_canvases_of_another_aspect_keep_the_area_of_the_square() -> None:
+    drawn = [generate_scene(LONG, 6, index) for index in range(200)]
+    ratios = np.array([scene.width / scene.height for scene in drawn])
+    areas = [math.sqrt(scene.width * scene.height) for scene in drawn]
+    assert 0.38 < ratios.min() < 0.6 and 1.7 < ratios.max() < 2.6
+    assert 0.35 < (ratios < 1).mean() < 0.65
+    assert min(areas) > 111 and max(areas) < 161
+    narrow = SceneSpec(kind="text", aspect=(0.25, 0.25))
+    assert all(generate_scene(narrow, 6, index).things for index in range(30)), "the narrowest canvas has room for a text"
+
+
+# What a spec without an aspect hashed to before there was one: weights name these in their cards.
+HASHES = {"mixed": (SceneSpec(), "c2b2469a346e3cde"), "text": (SceneSpec(kind="text"), "e48e4d63efccb0e4")}
+
+
+def test_specs_that_use_no_younger_field_keep_their_hashes() -> None:
+    assert {name: spec_hash(spec) for name, (spec, _) in HASHES.items()} == {name: known for name, (_, known) in HASHES.items()}
+    assert spec_hash(LONG) != spec_hash(MIXED) == spec_hash(SceneSpec(aspect=(1.0, 1.0)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"font": "held_out"}, {"pairs": "held_out"}, {"canvas": [160, 112]}, {"colour": "red"}, {"aspect": [2.0, 0.5]},
+        {"aspect": [0.1, 1.0]}, {"aspect": [0.5, 2.0], "canvas": [112, 500]},
+    ],
+)
 def test_impossible_spec_is_one_clear_line(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         validate(change, SceneSpec, "scenes.yaml")
@@ -313,7 +330,7 @@ def _thing(box: tuple[float, float, float, float], class_id: int, glyphs: Any = 
 def test_dense_labels_follow_the_box_that_covers_most() -> None:
     glyphs = ((101, (40, 0, 50, 10)), (102, (50, 0, 58, 10)))
     scene = _scene(_thing((0, 0, 26, 20), 7), _thing((26, 0, 40, 20), 8), _thing((40, 0, 58, 10), 0, glyphs))
-    classes, boxes = dense_targets(scene, 8)
+    classes, boxes = dense_targets(scene, (8, 8))
     assert classes.dtype == np.int64 and boxes.dtype == np.float32 and boxes.shape == (64, 4)
     assert classes.reshape(8, 8)[0].tolist() == [7, 7, 7, 8, 101, 102, 0, 0]
     assert classes.reshape(8, 8)[2:].sum() == 0
@@ -323,7 +340,7 @@ def test_dense_labels_follow_the_box_that_covers_most() -> None:
 
 
 def test_dense_labels_leave_barely_touched_patches_to_the_background() -> None:
-    classes, _ = dense_targets(_scene(_thing((0, 0, 12, 10), 5)), 8)
+    classes, _ = dense_targets(_scene(_thing((0, 0, 12, 10), 5)), (8, 8))
     assert classes.reshape(8, 8)[0, :2].tolist() == [5, 0]
 
 
@@ -332,7 +349,7 @@ def test_dense_labels_of_scenes_are_classes_and_boxes_of_their_things() -> None:
     for spec in (MIXED, TEXT):
         for index in range(150):
             scene = generate_scene(spec, 10, index)
-            classes, boxes = dense_targets(scene, 8)
+            classes, boxes = dense_targets(scene, (8, 8))
             known = [glyph for thing in scene.things for glyph in thing.glyphs] + [(t.class_id, t.box) for t in scene.things]
             for class_id, box in zip(classes[classes > 0], boxes[classes > 0], strict=True):
                 assert any(class_id == c and np.allclose(np.array(b) / scene.width, box, atol=1e-6) for c, b in known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import pickle
 import time
@@ -17,10 +18,12 @@ from tokenizers import Tokenizer as Backend
 from qwenvl.families import find_preset
 from qwenvl.processing.tokenizer import (
     PUBLISHED_SPECIALS,
+    QWEN2_SPECIALS,
     TRAINED_SPECIALS,
     Tokenizer,
     TokenizerError,
     merges_of_ranks,
+    qwen2_vocabulary,
     read_ranks,
     train_tokenizer,
 )
@@ -167,8 +170,68 @@ def test_damaged_tokenizer_json_is_one_clear_line(tmp_path: Path, content: str) 
 
 
 def test_folder_without_tokenizer_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(TokenizerError, match=r"neither tokenizer.json nor qwen.tiktoken"):
+    with pytest.raises(TokenizerError, match=r"neither tokenizer.json nor qwen.tiktoken nor vocab.json"):
         Tokenizer.from_folder(tmp_path)
+
+
+def test_qwen2_vocabulary_renames_the_special_tokens_in_place() -> None:
+    ours = small_tokenizer()
+    theirs = qwen2_vocabulary(ours)
+    names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
+             "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]  # fmt: skip
+    assert theirs.specials == dict(zip(names, range(308, 320), strict=True)) | {"<|video_pad|>": 320}
+    assert (theirs.vocab_size, ours.vocab_size) == (321, 320)
+    for text in (*CORPUS, "<ref>", "<|video_pad|>"):
+        assert theirs.encode(text) == ours.encode(text)
+    assert theirs.to_json() == Tokenizer.from_json(theirs.to_json()).to_json()
+    with pytest.raises(TokenizerError, match="no special token '<ref>'"):
+        qwen2_vocabulary(theirs)
+
+
+def test_special_tokens_of_the_qwen2_families_have_the_published_ids() -> None:
+    ids = {name: 151643 + place for place, name in enumerate(QWEN2_SPECIALS)}
+    published = {
+        "<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645, "<|object_ref_start|>": 151646,
+        "<|box_end|>": 151649, "<|quad_end|>": 151651, "<|vision_start|>": 151652, "<|vision_end|>": 151653,
+        "<|vision_pad|>": 151654, "<|image_pad|>": 151655, "<|video_pad|>": 151656,
+    }  # fmt: skip
+    assert ids | published == ids and len(ids) == 14
+
+
+def test_added_tokens_that_are_not_special_are_found_in_text() -> None:
+    data = json.loads(small_tokenizer().to_json())
+    data["added_tokens"] += [
+        {"id": 320 + place, "content": name, "special": False} for place, name in enumerate(("<tool_call>", "<tool_call>x"))
+    ]
+    tokenizer = pickle.loads(pickle.dumps(Tokenizer.from_json(json.dumps(data))))
+    plain = small_tokenizer().encode
+    assert tokenizer.encode("a<tool_call>x <tool_call>\n") == [*plain("a"), 321, *plain(" "), 320, *plain("\n")]
+    assert not tokenizer.is_special(320) and tokenizer.vocab_size == 322
+    assert tokenizer.decode([308, 320], skip_special=True) == "<tool_call>"
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"vocab.json": "[]"}, r"vocab.json: not a JSON object"),
+        ({"vocab.json": "{"}, r"vocab.json: not valid JSON"),
+        ({"vocab.json": '{"a b": 1}'}, r"vocab.json: not a byte-level vocabulary"),
+        ({"vocab.json": '{"a": "b"}'}, r"vocab.json: not a byte-level vocabulary"),
+        ({"vocab.json": '{"a": 0}'}, r"merges.txt: cannot be read"),
+        ({"vocab.json": '{"a": 0}', "merges.txt": "a a"}, r"merges.txt: 'a a' is no pair"),
+        ({"vocab.json": '{"a": 0}', "merges.txt": "#version: 0.2\na"}, r"merges.txt: 'a' is no pair"),
+        (
+            {"vocab.json": '{"a": 0}', "merges.txt": "", "tokenizer_config.json": '{"added_tokens_decoder": {"x": {}}}'},
+            r"tokenizer_config.json: added_tokens_decoder is no table",
+        ),
+    ],
+)
+def test_damaged_vocabulary_files_are_one_clear_line(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(TokenizerError, match=message) as caught:
+        Tokenizer.from_folder(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_every_merge_joins_two_tokens_of_lower_rank() -> None:

@@ -36,7 +36,7 @@ def pair() -> tuple[Decoder, torch.nn.Module]:
 
 
 def our_logits(decoder: Decoder, ids: torch.Tensor) -> torch.Tensor:
-    table = rotary(torch.arange(len(ids)), CONFIG.head_dim, CONFIG.rope_theta)
+    table = rotary(torch.arange(len(ids)).expand(3, -1), CONFIG.head_dim, CONFIG.rope_theta)
     return decoder.logits(decoder(decoder.embed(ids), table, PackedLayout.of(torch.zeros_like(ids))))
 
 
@@ -72,6 +72,6 @@ def test_left_padded_batch_of_transformers_equals_our_ragged_cache(pair: tuple[D
     expected = peer(padded, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0)).logits[:, -1]
     cache = KVCache(CONFIG, 2, 16, dtype=torch.float32)
     positions = torch.cat([torch.arange(9), torch.arange(4)])
-    table = rotary(positions, CONFIG.head_dim, CONFIG.rope_theta)
+    table = rotary(positions.expand(3, -1), CONFIG.head_dim, CONFIG.rope_theta)
     hidden = ours(ours.embed(torch.cat(rows)), table, cache.extend([9, 4]), cache)
     torch.testing.assert_close(ours.logits(hidden[[8, 12]]), expected, atol=1e-4, rtol=1e-4)

@@ -45,12 +45,13 @@ def jitter(colour: str, rng: np.random.Generator, amount: int = _JITTER) -> tupl
     return (red, green, blue)
 
 
-def draw_background(colour: str, side: int, pattern: Pattern, rng: np.random.Generator) -> Image.Image:
-    """A square RGB picture of that colour."""
-    levels = _levels(pattern, side, rng)
-    strength, top, left = int(rng.integers(len(_NOISE))), int(rng.integers(_BANK - side)), int(rng.integers(_BANK - side))
+def draw_background(colour: str, size: tuple[int, int], pattern: Pattern, rng: np.random.Generator) -> Image.Image:
+    """An RGB picture of that colour, of a size (width, height)."""
+    width, height = size
+    levels = _levels(pattern, width, height, rng)
+    strength, top, left = int(rng.integers(len(_NOISE))), int(rng.integers(_BANK - height)), int(rng.integers(_BANK - width))
     # Unsigned bytes wrap around, and so adding a negative byte's bit pattern subtracts.
-    levels = levels + _noise_bank()[strength, top : top + side, left : left + side]
+    levels = levels + _noise_bank()[strength, top : top + height, left : left + width]
     picture = Image.fromarray(levels)
     picture.putpalette(_palette(jitter(colour, rng)))
     return picture.convert("RGB")
@@ -63,22 +64,23 @@ def _palette(colour: tuple[int, int, int]) -> bytes:
     return (base + np.where(tone < 0, base * tone, (255 - base) * tone)).astype(np.uint8).tobytes()
 
 
-def _levels(pattern: Pattern, side: int, rng: np.random.Generator) -> np.ndarray:
-    """(side, side) uint8 levels within 128 +- _CONTRAST."""
+def _levels(pattern: Pattern, width: int, height: int, rng: np.random.Generator) -> np.ndarray:
+    """(height, width) uint8 levels within 128 +- _CONTRAST."""
     if pattern == "flat":
-        return np.full((side, side), 128, np.uint8)
+        return np.full((height, width), 128, np.uint8)
     contrast = int(rng.integers(_CONTRAST // 3, _CONTRAST + 1))
     angle = rng.random() * 2 * math.pi
-    steps = np.arange(side, dtype=np.float32)
-    along_x, along_y = steps * math.cos(angle), steps * math.sin(angle)
+    columns, rows = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    along_x, along_y = columns * math.cos(angle), rows * math.sin(angle)
     if pattern == "gradient":
         ramp = along_y[:, None] + along_x[None, :]
         low, high = float(ramp.min()), float(ramp.max())
         return (128 - contrast + (ramp - low) * (2 * contrast / (high - low))).astype(np.uint8)
-    period = side * (0.08 + 0.16 * rng.random())
+    period = min(width, height) * (0.08 + 0.16 * rng.random())
     if pattern == "stripe":
         bright = np.floor((along_y[:, None] + along_x[None, :]) / period).astype(np.int32) & 1
     else:
-        cells = np.floor((steps + period * rng.random()) / period).astype(np.int32)
-        bright = (cells[:, None] + cells[None, :]) & 1
+        start = period * rng.random()
+        across, down = (np.floor((steps + start) / period).astype(np.int32) for steps in (columns, rows))
+        bright = (down[:, None] + across[None, :]) & 1
     return np.where(bright, np.uint8(128 + contrast), np.uint8(128 - contrast))

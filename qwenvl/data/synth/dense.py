@@ -6,6 +6,7 @@ Classes: 0 background | 1..60 emoji | 61..100 shapes, ten colours each | 101..13
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from qwenvl.data.synth.names import COLOURS, EMOJI, HAN, SHAPES
 
 if TYPE_CHECKING:
+    from qwenvl.data.synth.ink import Box
     from qwenvl.data.synth.scene import Scene
 
 BACKGROUND = 0
@@ -46,31 +48,41 @@ def class_names() -> list[str]:
     return ["background", *EMOJI, *shapes, *CHARACTERS]
 
 
-def dense_targets(scene: Scene, grid: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of the grid x grid patches of a scene, row by row.
-
-    Returns classes (grid * grid,) int64 and boxes (grid * grid, 4) float32: left, top, right, bottom in [0, 1] of the picture,
-    zeros on background. A patch takes the thing or character whose ink box covers most of it, if that is a quarter or more.
-    """
+def dense_targets(scene: Scene, grid: tuple[int, int], merge: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of the patches of a scene's picture; see `patch_targets`."""
     labelled = [glyph for thing in scene.things for glyph in (thing.glyphs or ((thing.class_id, thing.box),))]
-    classes = np.zeros(grid * grid, np.int64)
-    boxes = np.zeros((grid * grid, 4), np.float32)
+    return patch_targets(labelled, (scene.width, scene.height), grid, merge)
+
+
+def patch_targets(
+    labelled: Sequence[tuple[int, Box]], size: tuple[int, int], grid: tuple[int, int], merge: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of a grid (rows, columns) of patches over a picture of size (width, height), from classes with boxes in its pixels.
+
+    Returns classes (P,) int64 and boxes (P, 4) float32: left, top, right, bottom in [0, 1] of the picture, zeros on background.
+    A patch takes the thing or character whose ink box covers most of it, if that is a quarter or more. The patches are in the
+    order of the tower's packed axis: squares of merge x merge row by row, in each its patches row by row; plainly row by row
+    where nothing is merged.
+    """
+    rows, columns = grid
+    classes = np.zeros(rows * columns, np.int64)
+    boxes = np.zeros((rows * columns, 4), np.float32)
     if not labelled:
         return classes, boxes
     ids = np.array([class_id for class_id, _ in labelled], np.int64)
-    size = (scene.width, scene.height, scene.width, scene.height)
-    places = np.array([box for _, box in labelled], np.float64) / size
-    edges = np.arange(grid + 1) / grid
+    places = np.array([box for _, box in labelled], np.float64) / (*size, *size)
 
-    def overlap(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """(things, grid): the share of each cell, along one axis, that lies within [low, high)."""
+    def overlap(low: np.ndarray, high: np.ndarray, cells: int) -> np.ndarray:
+        """(things, cells): the share of each cell, along one axis, that lies within [low, high)."""
+        edges = np.arange(cells + 1) / cells
         shared = np.minimum(high[:, None], edges[None, 1:]) - np.maximum(low[:, None], edges[None, :-1])
-        return np.maximum(shared, 0.0) * grid
+        return np.maximum(shared, 0.0) * cells
 
-    cover = overlap(places[:, 1], places[:, 3])[:, :, None] * overlap(places[:, 0], places[:, 2])[:, None, :]
-    cover = cover.reshape(len(ids), grid * grid)
+    cover = overlap(places[:, 1], places[:, 3], rows)[:, :, None] * overlap(places[:, 0], places[:, 2], columns)[:, None, :]
+    cover = cover.reshape(len(ids), rows * columns)
     owner = cover.argmax(axis=0)
     covered = cover.max(axis=0) >= _LEAST_COVER
     classes[covered] = ids[owner[covered]]
     boxes[covered] = places[owner[covered]]
-    return classes, boxes
+    order = np.arange(rows * columns).reshape(rows // merge, merge, columns // merge, merge).transpose(0, 2, 1, 3).ravel()
+    return classes[order], boxes[order]

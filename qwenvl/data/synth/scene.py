@@ -6,6 +6,7 @@ background of one named colour. Boxes are those of the ink, in pixels of the sce
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -26,9 +27,9 @@ __all__ = ["WORLD_VERSION", "Scene", "SceneSpec", "Thing", "generate_scene", "sp
 REFERENCE_SIDE = 112
 """The canvas that lengths of a spec refer to."""
 
-_SPLITS = {"train": 1, "held_out": 2}
+SPLITS = {"train": 1, "held_out": 2}
 _KINDS = {"mixed": 1, "text": 2}
-_BACKGROUNDS = tuple(names.COLOURS)
+BACKGROUNDS = tuple(names.COLOURS)
 _GAP = 2
 """Least distance in pixels between the ink boxes of two things."""
 _TRIES = 40
@@ -103,21 +104,30 @@ def generate_scene(spec: SceneSpec, seed: int, index: int) -> Scene:
 
     Raises QwenVLError, one line with the apt-get command, if fonts or names are not installed.
     """
-    _require_sources()
+    require_sources()
     if seed < 0 or index < 0:
         raise QwenVLError(f"scene (seed {seed}, index {index}): seed and index count from 0")
-    rng = np.random.default_rng((WORLD_VERSION, _SPLITS[spec.split], _KINDS[spec.kind], seed, index))
+    rng = np.random.default_rng((WORLD_VERSION, SPLITS[spec.split], _KINDS[spec.kind], seed, index))
     side = int(rng.integers(spec.canvas[0], spec.canvas[1] + 1))
-    background = pick(rng, _BACKGROUNDS)
-    picture = draw_background(background, side, pick(rng, spec.patterns), rng)
-    placed = arrange(spec, rng, side, background)
+    canvas = _canvas(spec, side, rng)
+    background = pick(rng, BACKGROUNDS)
+    picture = draw_background(background, canvas, pick(rng, spec.patterns), rng)
+    placed = arrange(spec, rng, side, canvas, background)
     for plan, left, top in placed:
         plan.ink.paint(picture, left, top, plan.paint)
     return Scene(picture, tuple(plan.at(left, top) for plan, left, top in placed), background, seed, index)
 
 
+def _canvas(spec: SceneSpec, side: int, rng: np.random.Generator) -> tuple[int, int]:
+    """(width, height) of a canvas of about side * side pixels. A spec of squares alone draws nothing from the generator."""
+    if spec.aspect == (1.0, 1.0):
+        return side, side
+    stretch = math.exp(between(rng, *map(math.log, spec.aspect)) / 2)
+    return round(side * stretch), round(side / stretch)
+
+
 @cache
-def _require_sources() -> None:
+def require_sources() -> None:
     """Check once that everything a scene could need is installed, so that a stream does not fail half-way."""
     fonts.require()
     for key in names.EMOJI:
@@ -136,9 +146,12 @@ def _legible_on(background: str) -> tuple[str, ...]:
     return tuple(colour for colour in names.COLOURS if abs(luminance(colour) - luminance(background)) >= _LEGIBLE)
 
 
-def arrange(spec: SceneSpec, rng: np.random.Generator, side: int, background: str) -> list[tuple[Plan, int, int]]:
+def arrange(
+    spec: SceneSpec, rng: np.random.Generator, side: int, canvas: tuple[int, int], background: str
+) -> list[tuple[Plan, int, int]]:
     """What stands in a scene, each with the place of its top left corner; ink boxes are apart.
 
+    `side` sets how large things are, `canvas` (width, height) where they may stand.
     Texts are placed first and then things, large ones first, since what is wide finds no gap later. What finds no place even at
     its least size is left out.
     """
@@ -146,8 +159,8 @@ def arrange(spec: SceneSpec, rng: np.random.Generator, side: int, background: st
     texts = pick(rng, _TEXT_COUNTS) if spec.kind == "text" else int(rng.random() < spec.text_share)
     placed: list[tuple[Plan, int, int]] = []
     for _ in range(texts):
-        plan = _plan_text(spec, rng, side, background)
-        place = _free_place(rng, side, plan.ink, placed)
+        plan = _plan_text(spec, rng, side, canvas, background)
+        place = _free_place(rng, canvas, plan.ink, placed)
         if place is not None and plan.name not in [other.name for other, _, _ in placed]:
             placed.append((plan, *place))
     if spec.kind == "text":
@@ -156,7 +169,7 @@ def arrange(spec: SceneSpec, rng: np.random.Generator, side: int, background: st
     for size, name, colour in _choose_things(spec, rng, scale, background):
         for actual in (size, least):
             drawn = ink.emoji(name, actual) if colour is None else ink.shape(name, actual)
-            place = _free_place(rng, side, drawn, placed)
+            place = _free_place(rng, canvas, drawn, placed)
             if place is not None:
                 paint = (0, 0, 0) if colour is None else jitter(colour, rng)
                 placed.append((Plan("emoji" if colour is None else "shape", name, drawn, colour, paint), *place))
@@ -179,8 +192,8 @@ def _choose_things(spec: SceneSpec, rng: np.random.Generator, scale: float, back
     return [(size, name, colour) for size, (name, colour) in zip(sizes, kinds, strict=True)]
 
 
-def _plan_text(spec: SceneSpec, rng: np.random.Generator, side: int, background: str) -> Plan:
-    """A string in some font, size and turn, no wider than the canvas."""
+def _plan_text(spec: SceneSpec, rng: np.random.Generator, side: int, canvas: tuple[int, int], background: str) -> Plan:
+    """A string in some font, size and turn, no wider or higher than the canvas."""
     scale = side / REFERENCE_SIDE
     degrees = between(rng, -spec.turn, spec.turn) if rng.random() < spec.turned_share else 0.0
     paint = jitter(pick(rng, _legible_on(background)), rng)
@@ -189,14 +202,16 @@ def _plan_text(spec: SceneSpec, rng: np.random.Generator, side: int, background:
         latin = fonts.HELD_OUT if spec.font == "held_out" else pick(rng, fonts.LATIN)
         face = pick(rng, fonts.CHINESE if chinese else latin)
         drawn = ink.lettering(text, face, round(between(rng, *spec.text_size) * scale), degrees)
-        if drawn.width <= side - 2 * _GAP and drawn.height <= side - 2 * _GAP:
+        if drawn.width <= canvas[0] - 2 * _GAP and drawn.height <= canvas[1] - 2 * _GAP:
             return Plan("text", text, drawn, None, paint)
 
 
-def _free_place(rng: np.random.Generator, side: int, drawn: Ink, placed: list[tuple[Plan, int, int]]) -> tuple[int, int] | None:
+def _free_place(
+    rng: np.random.Generator, canvas: tuple[int, int], drawn: Ink, placed: list[tuple[Plan, int, int]]
+) -> tuple[int, int] | None:
     """A top left corner at which the ink stays inside the canvas and clear of everything placed; None after some tries."""
     width, height = drawn.width, drawn.height
-    columns, rows = side - width - 1, side - height - 1
+    columns, rows = canvas[0] - width - 1, canvas[1] - height - 1
     if columns < 1 or rows < 1:
         return None
     # Top left corners between these would bring the new ink too near to what is placed.

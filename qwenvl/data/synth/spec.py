@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from functools import cache
 from typing import Literal
 
@@ -18,6 +19,12 @@ WORLD_VERSION = 1
 
 _HELD_OUT_EVERY = 20
 _LARGEST_TEXT, _LARGEST_THING = 48, 80
+_LONGEST = 4.0
+"""Greatest ratio of a canvas's sides: what is narrower has no room for a text."""
+
+_ADDED = ("aspect",)
+"""Fields that are younger than the first weights. They enter spec_hash only where they are not at their default, so that specs
+which do not use them keep their hashes."""
 
 
 class SceneSpec(Strict):
@@ -28,7 +35,9 @@ class SceneSpec(Strict):
     split: Literal["train", "held_out"] = "train"
     """Two streams without a common scene."""
     canvas: tuple[int, int] = (112, 160)
-    """Least and greatest side of the square canvas, drawn per scene."""
+    """Least and greatest side of the square canvas, drawn per scene; of another aspect it has the area of that square."""
+    aspect: tuple[float, float] = (1.0, 1.0)
+    """Least and greatest width by height, drawn per scene, every ratio and its inverse as likely."""
     things: tuple[int, int] = (1, 4)
     thing_size: tuple[float, float] = (21, 42)
     shape_share: float = Field(default=0.3, ge=0, le=1)
@@ -51,12 +60,15 @@ class SceneSpec(Strict):
     def _is_drawable(self) -> SceneSpec:
         if self.split == "train" and "held_out" in (self.font, self.pairs):
             raise ValueError("a held-out font or held-out pairs belong to split held_out; training must not see them")
-        for name in ("canvas", "things", "thing_size", "text_size"):
+        for name in ("canvas", "aspect", "things", "thing_size", "text_size"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f"{name}: needs 0 < least <= greatest, not {low}, {high}")
-        if self.canvas[0] < 56 or self.canvas[1] > MAX_SIDE:
-            raise ValueError(f"canvas: sides must lie between 56 and {MAX_SIDE}")
+        longest = max(self.aspect[1], 1 / self.aspect[0])
+        if longest > _LONGEST:
+            raise ValueError(f"aspect: must lie between {1 / _LONGEST:g} and {_LONGEST:g}")
+        if self.canvas[0] < 56 or self.canvas[1] * math.sqrt(longest) > MAX_SIDE:
+            raise ValueError(f"canvas: sides must lie between 56 and {MAX_SIDE}, with the aspect too")
         if self.text_size[1] > _LARGEST_TEXT or self.thing_size[1] > _LARGEST_THING:
             raise ValueError(f"text_size up to {_LARGEST_TEXT} and thing_size up to {_LARGEST_THING} fit a canvas of 112")
         if not self.patterns:
@@ -71,7 +83,9 @@ def spec_hash(spec: SceneSpec) -> str:
     """
     faces = [[face.family, face.file] for face in fonts.ALL_FACES]
     labels = [names.OVERRIDES, names.HAN, list(names.SHAPES), names.COLOUR_NAMES]
-    world = [WORLD_VERSION, list(names.EMOJI.items()), list(names.COLOURS.items()), labels, faces, spec.model_dump(mode="json")]
+    unused = {name for name in _ADDED if getattr(spec, name) == SceneSpec.model_fields[name].default}
+    drawn = spec.model_dump(mode="json", exclude=unused)
+    world = [WORLD_VERSION, list(names.EMOJI.items()), list(names.COLOURS.items()), labels, faces, drawn]
     return hashlib.sha256(json.dumps(world, ensure_ascii=False).encode()).hexdigest()[:16]
 
 

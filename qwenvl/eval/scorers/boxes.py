@@ -1,4 +1,4 @@
-"""Scores of places: intersection over union of boxes and convex quads, and one-to-one matching.
+"""Scores of places and times: intersection over union of boxes, convex quads and spans, and one-to-one matching.
 
 Coordinates are fractions of the picture's width and height. A box is (left, top, right, bottom); a quad four (x, y) points.
 """
@@ -19,6 +19,14 @@ def box_iou(first: Box, second: Box) -> float:
     if width <= 0 or height <= 0 or _box_area(first) <= 0 or _box_area(second) <= 0:
         return 0.0
     return width * height / (_box_area(first) + _box_area(second) - width * height)
+
+
+def span_iou(first: tuple[float, float], second: tuple[float, float]) -> float:
+    """Intersection over union of two (start, end), in [0, 1]. An empty or swapped span overlaps nothing."""
+    shared = min(first[1], second[1]) - max(first[0], second[0])
+    if shared <= 0 or first[0] >= first[1] or second[0] >= second[1]:
+        return 0.0
+    return shared / (max(first[1], second[1]) - min(first[0], second[0]))
 
 
 def quad_iou(first: Sequence[Point], second: Sequence[Point]) -> float:

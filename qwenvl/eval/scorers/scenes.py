@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from qwenvl.eval.scorers.boxes import box_iou, box_of, match, quad_iou
+from qwenvl.data.places import has_quads
+from qwenvl.eval.scorers.boxes import box_iou, box_of, match, quad_iou, span_iou
 from qwenvl.eval.scorers.text import Lexicon, is_exact, normalise, normalise_reading, phrase_overlap, similarity
-from qwenvl.eval.task import EvaluationError, Prediction, Scorer, Tally
+from qwenvl.eval.task import EvaluationError, Prediction, Scorer, Tally, frame_of
 from qwenvl.families.spec import Markup
 from qwenvl.processing.regions import read_regions, strip_markup
+from qwenvl.processing.spans import read_spans
+from qwenvl.types import Region
 
 FOUND = 0.5
 """Least intersection over union of a place that counts as found: the criterion of referring accuracy since RefCOCO."""
@@ -26,7 +29,7 @@ class SceneScorer:
     def __init__(self, markup: Markup, lexicons: Mapping[str, Lexicon]) -> None:
         self.markup = markup
         self.lexicons = lexicons
-        closed = ("left_right", "above_below", "yes_no", "count", "colour", "where")
+        closed = ("left_right", "above_below", "yes_no", "count", "colour", "where", "clip_direction")
         self._by_task: dict[str, Callable[[Prediction], Tallies]] = {
             "caption": self.caption,
             "grounded_caption": self.grounded_caption,
@@ -37,8 +40,16 @@ class SceneScorer:
             "ocr_scene": self.reading,
             "ocr_text": self.reading,
             "ocr_quad": self.quads,
+            "point": self.point,
+            "clip_when": self.span,
+            "clip_what": self.named,
             **dict.fromkeys(closed, self.choice),
         }
+
+    def regions(self, prediction: Prediction, kind: str) -> list[Region]:
+        """The places of that kind that a reply names, in [0, 1] of the picture."""
+        found = read_regions(prediction.reply, self.markup, frame=frame_of(prediction.truth))
+        return [region for region in found if region.kind == kind]
 
     def __call__(self, prediction: Prediction) -> Tallies:
         if prediction.task not in self._by_task:
@@ -54,7 +65,7 @@ class SceneScorer:
 
     def grounded_caption(self, prediction: Prediction) -> Tallies:
         truths = [(tuple(box), normalise(thing["phrase"])) for thing in prediction.truth["things"] for box in thing["regions"]]
-        said = [region for region in read_regions(prediction.reply, self.markup) if region.kind == "box"]
+        said = self.regions(prediction, "box")
         overlaps = [[box_iou(box_of(region), box) for box, _ in truths] for region in said]
         labels = [normalise(region.label or "") for region in said]
         named = only_alike(overlaps, labels, [phrase for _, phrase in truths])
@@ -65,9 +76,28 @@ class SceneScorer:
 
     def place(self, prediction: Prediction) -> Tallies:
         """The reply's first box against the one true box; no box has overlap 0."""
-        boxes = [box_of(region) for region in read_regions(prediction.reply, self.markup) if region.kind == "box"]
+        boxes = [box_of(region) for region in self.regions(prediction, "box")]
         overlap = box_iou(boxes[0], tuple(prediction.truth["regions"][0])) if boxes else 0.0
         return {f"{prediction.task}_acc50": (float(overlap >= FOUND), 1), f"{prediction.task}_iou": (overlap, 1)}
+
+    def point(self, prediction: Prediction) -> Tallies:
+        """The reply's first point lies in the thing's box."""
+        points = [region.points[0] for region in self.regions(prediction, "point")]
+        left, top, right, bottom = prediction.truth["regions"][0]
+        hit = bool(points) and left <= points[0][0] <= right and top <= points[0][1] <= bottom
+        return {"point": (float(hit), 1)}
+
+    def span(self, prediction: Prediction) -> Tallies:
+        """The reply's first span of time against the true one; no span has overlap 0."""
+        start, end = prediction.truth["span"]
+        overlap = max((span_iou((said.start, said.end), (start, end)) for said in read_spans(prediction.reply)[:1]), default=0.0)
+        return {f"{prediction.task}_acc50": (float(overlap >= FOUND), 1), f"{prediction.task}_iou": (overlap, 1)}
+
+    def named(self, prediction: Prediction) -> Tallies:
+        """Right if the reply names every thing that is there and no other phrase of the lexicon."""
+        expected = [thing["phrase"] for thing in prediction.truth["things"]]
+        right, wanted, said = phrase_overlap(prediction.reply, expected, self.lexicons[prediction.language])
+        return {prediction.task: (float(right == wanted == said), 1)}
 
     def exact(self, prediction: Prediction) -> Tallies:
         return {prediction.task: (float(is_exact(prediction.reply, prediction.truth["accept"])), 1)}
@@ -89,9 +119,14 @@ class SceneScorer:
         }
 
     def quads(self, prediction: Prediction) -> Tallies:
-        truths = [list(zip(quad[::2], quad[1::2], strict=True)) for quad in prediction.truth["quads"]]
-        said = [region for region in read_regions(prediction.reply, self.markup) if region.kind == "quad"]
-        overlaps = [[quad_iou(region.points, quad) for quad in truths] for region in said]
+        """Quads; upright boxes around them of a markup that has no quads."""
+        truths = [Region("quad", tuple(zip(quad[::2], quad[1::2], strict=True))) for quad in prediction.truth["quads"]]
+        if has_quads(self.markup):
+            said = self.regions(prediction, "quad")
+            overlaps = [[quad_iou(region.points, quad.points) for quad in truths] for region in said]
+        else:
+            said = self.regions(prediction, "box")
+            overlaps = [[box_iou(box_of(region), box_of(quad)) for quad in truths] for region in said]
         labels = [normalise_reading(region.label or "") for region in said]
         read = only_alike(overlaps, labels, [normalise_reading(text) for text in prediction.truth["texts"]])
         return {

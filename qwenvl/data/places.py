@@ -1,0 +1,72 @@
+"""What a family's markup makes of a Sample's places, before they are written.
+
+Samples are made for tags, the richer markup: phrases are marked where they stand in a sentence, and lettering has quads. JSON is a
+list of boxes and points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from qwenvl.families.spec import Markup
+from qwenvl.types import Message, Part, Region, RegionPart, Sample, TextPart
+
+
+def has_points(markup: Markup) -> bool:
+    """Whether the markup can write a point."""
+    return markup.style == "json"
+
+
+def has_quads(markup: Markup) -> bool:
+    return markup.style == "tags"
+
+
+def for_markup(sample: Sample, markup: Markup) -> Sample:
+    """The sample as it can be written: in JSON quads become the upright boxes around them, and an answer that marks phrases of a
+    sentence becomes the sentence and, on a new line, one list of its places. With tags it is the very same sample."""
+    if markup.style == "tags":
+        return sample
+    return replace(sample, messages=tuple(_listed(message) for message in sample.messages))
+
+
+def upright(region: Region) -> Region:
+    """The upright box around a quad; any other region as it is."""
+    if region.kind != "quad":
+        return region
+    across, down = zip(*region.points, strict=True)
+    return Region.box(min(across), min(down), max(across), max(down), region.label, region.image)
+
+
+def markup_record(markup: Markup) -> dict[str, Any]:
+    """The markup as plain data, for hashes and files. A style of tags, once the only one there was, is left out: what was written
+    down before there were two stays equal."""
+    record = asdict(markup)
+    if record["style"] == "tags":
+        del record["style"]
+    return record
+
+
+def _listed(message: Message) -> Message:
+    parts = tuple(_without_quads(part) for part in message.parts)
+    words = "".join(part.text for part in parts if isinstance(part, TextPart))
+    marked = [part for part in parts if isinstance(part, RegionPart) and part.regions]
+    if message.role != "assistant" or not words.strip() or not marked:
+        return Message(message.role, parts)
+    if marked[0] is parts[0]:  # its capital belongs to the sentence, not to the name
+        phrase = marked[0].phrase or ""
+        marked[0] = replace(marked[0], phrase=phrase[:1].lower() + phrase[1:])
+    return Message(message.role, (TextPart(_spoken(parts) + "\n"), *marked))
+
+
+def _without_quads(part: Part) -> Part:
+    return replace(part, regions=tuple(map(upright, part.regions))) if isinstance(part, RegionPart) else part
+
+
+def _spoken(parts: Sequence[Part]) -> str:
+    """The sentence: text as it stands, phrases without their places."""
+    said = ""
+    for part in parts:
+        said += part.text if isinstance(part, TextPart) else (part.phrase or "") if isinstance(part, RegionPart) else ""
+    return said
