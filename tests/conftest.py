@@ -41,3 +41,16 @@ def git(repository: Path) -> str:
     if program is None or not (repository / ".git").exists():
         pytest.skip("not a git checkout")
     return program
+
+
+@pytest.fixture(scope="session")
+def scene_sources() -> None:
+    """The fonts and names that scenes are drawn with. Tests that draw are skipped on a machine without them."""
+    from qwenvl.data.synth import fonts, names
+    from qwenvl.types import QwenVLError
+
+    try:
+        fonts.require()
+        names.noun("dog", "en")
+    except QwenVLError as error:
+        pytest.skip(str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ import torch
 from torch import nn
 
 from qwenvl.types import QwenVLError
+from qwenvl.weights.hub import ModelNotFound, builtin_models, resolve
+from qwenvl.weights.io import CONFIG, load_model
 
 FILE = re.compile(r"step_(\d{8})\.pt")
 FOLDER = "checkpoints"
@@ -76,22 +79,24 @@ def check_fingerprint(saved: Mapping[str, str], now: Mapping[str, str], where: s
     """Raise CheckpointError if what the weights learnt to read and write is no longer what the code would feed them."""
     for key in keys:
         if saved.get(key) != now.get(key):
-            before, after = str(saved.get(key))[:12], str(now.get(key))[:12]
+            before, after = (str(prints.get(key, "unknown"))[:12] for prints in (saved, now))
             raise CheckpointError(f"{where}: made with another {key} ({before}, now {after}); restore that {key}, or train anew")
 
 
 def load_parts(model: nn.Module, dense_heads: nn.Module | None, sources: Mapping[str, str], fingerprint: Mapping[str, str]) -> None:
-    """Copy the model's named parts, and "dense_heads", from the folders of earlier runs.
+    """Copy the model's named parts, and "dense_heads", each from an earlier run or from a finished model.
 
-    Strict: a missing, unknown or misshapen tensor is a CheckpointError that names it. A decoder must have been trained with the
-    same vocabulary and markup.
+    A source is the folder of a run, the folder of a model, or the name of a model in the package. Strict: a missing, unknown or
+    misshapen tensor is a CheckpointError that names it. A decoder must have been trained with the same vocabulary and markup.
     """
-    for part, folder in sources.items():
-        state = latest(Path(folder))
-        where = f"init_from.{part}: {folder}"
+    for part, source in sources.items():
+        where = f"init_from.{part}: {source}"
+        state = latest(Path(source)) if (Path(source) / FOLDER).is_dir() else _finished_model(source, where)
         if part == "decoder":
             check_fingerprint(state["fingerprint"], fingerprint, where, ("vocabulary", "markup"))
         if part == "dense_heads":
+            if not state["objective"]:
+                raise CheckpointError(f"{where}: has no dense heads; name a run that trained them, or leave the key out")
             # The whole of one objective, a part of the other.
             weights = {name.removeprefix("dense."): value for name, value in state["objective"].items()}
             target = dense_heads
@@ -102,6 +107,35 @@ def load_parts(model: nn.Module, dense_heads: nn.Module | None, sources: Mapping
         if target is None:
             raise CheckpointError(f"{where}: this objective has no dense heads; set objective.dense_weight, or leave the key out")
         _load_strictly(target, weights, where)
+
+
+def _finished_model(source: str, where: str) -> dict[str, Any]:
+    """A finished model as that part of a checkpoint that `load_parts` reads. It has no dense heads."""
+    try:
+        folder = resolve(Path(source))  # a path: a misspelt run is not asked for on the hub
+    except ModelNotFound:
+        known = ", ".join(builtin_models())
+        problem = f"neither a run nor a model (built in: {known})"
+        raise CheckpointError(f"{where}: {problem}; train it first, or correct the name") from None
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{where}: neither a run nor a model: no {FOLDER} and no {CONFIG} in it; correct the path")
+    try:
+        model = load_model(folder, device="cpu", dtype=torch.float32)
+    except QwenVLError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+    return {"model": model.state_dict(), "objective": {}, "fingerprint": _fingerprint_on_card(folder / "card.json", where)}
+
+
+def _fingerprint_on_card(path: Path, where: str) -> dict[str, str]:
+    """What a finished model was trained with; nothing where it has no card or the card does not say."""
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{where}: {path.name} cannot be read ({error}); restore it") from None
+    found = card.get("fingerprint") if isinstance(card, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _load_strictly(target: nn.Module, weights: Mapping[str, torch.Tensor], where: str) -> None:

@@ -85,7 +85,10 @@ class Recipe(Strict):
     deviations: tuple[str, ...] = ()
     """In which ways, in words, this recipe departs from the published one."""
     init_from: dict[Source, str] = Field(default_factory=dict)
-    """Part, or dense_heads -> the folder of an earlier run; what is not named starts from its initialisation."""
+    """Part, or dense_heads -> the folder of an earlier run; a part also -> a finished model, by folder or built-in name.
+
+    What is not named starts from its initialisation.
+    """
     model: ModelRecipe = ModelRecipe()
     data: DataRecipe
     objective: ObjectiveRecipe = ObjectiveRecipe()

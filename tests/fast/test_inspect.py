@@ -9,7 +9,6 @@ import pytest
 
 from qwenvl.cli.main import main
 from qwenvl.data.inspect import contact_sheet, tokens_view
-from qwenvl.data.synth import fonts
 from qwenvl.data.synth.scene import SceneSpec, generate_scene
 from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.types import IGNORE_INDEX, Encoded
@@ -39,15 +38,7 @@ def test_red_is_what_is_supervised_and_nothing_else(tokenizer: Tokenizer) -> Non
     assert len(red) == len(tokenizer.encode("在左边。"))
 
 
-def _missing_sources() -> str:
-    try:
-        fonts.require()
-    except fonts.FontError as error:
-        return str(error)
-    return ""
-
-
-@pytest.mark.skipif(bool(_missing_sources()), reason=_missing_sources() or "fonts are installed")
+@pytest.mark.usefixtures("scene_sources")
 def test_every_scene_is_on_the_sheet_with_its_boxes() -> None:
     scenes = [generate_scene(SceneSpec(), 0, index) for index in range(5)]
     sheet = contact_sheet(scenes, columns=3, side=100, gap=4)
@@ -57,7 +48,7 @@ def test_every_scene_is_on_the_sheet_with_its_boxes() -> None:
     assert magenta[104 + top - 1 : 104 + top + 2, 104 + left - 1 : 104 + left + 2].any()
 
 
-@pytest.mark.skipif(bool(_missing_sources()), reason=_missing_sources() or "fonts are installed")
+@pytest.mark.usefixtures("scene_sources")
 def test_a_view_is_saved_as_a_picture_that_fetches_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "tokens", "--out", str(tmp_path / "tokens.svg")]) == 0
     saved = (tmp_path / "tokens.svg").read_text(encoding="utf-8")

@@ -13,7 +13,6 @@ from qwenvl.config import ConfigError
 from qwenvl.data.loader import RowStream, row_generator
 from qwenvl.data.mixture import DataRecipe, LossWeights, TokenWeights, WeightedScenes, draw, jitter_regions
 from qwenvl.data.scene_rows import SceneRows
-from qwenvl.data.synth import fonts
 from qwenvl.data.synth.spec import SceneSpec
 from qwenvl.families import find_preset, get_family
 from qwenvl.processing.encode import Processor
@@ -21,16 +20,7 @@ from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.train.build import TOKENIZER
 from qwenvl.types import IGNORE_INDEX, Batch, Message, Region, RegionPart, Sample
 
-
-def _missing_sources() -> str:
-    try:
-        fonts.require()
-    except fonts.FontError as error:
-        return str(error)
-    return ""
-
-
-needs_fonts = pytest.mark.skipif(bool(_missing_sources()), reason=_missing_sources() or "fonts are installed")
+needs_fonts = pytest.mark.usefixtures("scene_sources")
 
 PRESET = find_preset("qwen-vl-nano")
 TASKS = {"caption": 2.0, "referring": 3.0, "yes_no": 2.0, "count": 1.0}

@@ -118,7 +118,8 @@ def test_weights_that_are_not_there_are_one_line_and_leave_no_folder(
     changes = ["--set", f"run={tmp_path}/run", "--set", "init_from={decoder: " + f"{tmp_path}/nowhere" + "}"]
     assert main(["train", recipe, *changes, *options]) == 1
     said = capsys.readouterr().err
-    assert f"{tmp_path}/{'run' if options else 'nowhere'}: no checkpoint in it" in said and len(said.strip().splitlines()) == 1
+    told = "run: no checkpoint in it" if options else "nowhere: neither a run nor a model"
+    assert f"{tmp_path}/{told}" in said and len(said.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 

@@ -23,17 +23,7 @@ from qwenvl.data.synth.scene import Scene, SceneSpec, Thing, generate_scene, spe
 from qwenvl.data.synth.spec import drawable, is_held_out_pair
 from qwenvl.types import QwenVLError
 
-
-def _missing_sources() -> str:
-    try:
-        fonts.require()
-        names.noun("dog", "en")
-    except QwenVLError as error:
-        return str(error)
-    return ""
-
-
-pytestmark = pytest.mark.skipif(bool(_missing_sources()), reason=_missing_sources() or "fonts and names are installed")
+pytestmark = pytest.mark.usefixtures("scene_sources")
 
 MIXED = SceneSpec()
 TEXT = SceneSpec(kind="text", turned_share=0.5)

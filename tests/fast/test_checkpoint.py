@@ -1,0 +1,103 @@
+"""A run may start from parts of finished models: they arrive as they are, and what does not belong is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from qwenvl.families import find_preset
+from qwenvl.models.vlm import VisionLanguageModel
+from qwenvl.processing.tokenizer import Tokenizer
+from qwenvl.train.build import TOKENIZER, fingerprint
+from qwenvl.train.checkpoint import CheckpointError, load_parts
+from qwenvl.train.recipe import PARTS, load_recipe
+from qwenvl.weights.hub import builtin_models
+from qwenvl.weights.io import load_model
+from tests.fast.tiny import tiny_config, tiny_model, write_tiny
+
+BUILT_IN = "qwen-vl-nano"
+NOW = {"vocabulary": "ours", "markup": "ours too"}
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """The folder of a finished model, as `export` leaves it beside a run's checkpoints."""
+    folder = write_tiny(tmp_path / "model", seed=1)
+    (folder / "card.json").write_text(json.dumps({"recipe": "3_sft", "fingerprint": NOW}), encoding="utf-8")
+    return folder
+
+
+def refusal(sources: dict[str, str], model: nn.Module | None = None, dense_heads: nn.Module | None = None) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load_parts(model or tiny_model(), dense_heads, sources, NOW)
+    told = str(caught.value)
+    assert told.startswith("init_from.") and len(told.splitlines()) == 1
+    return told
+
+
+@pytest.mark.parametrize("taken", [PARTS, *[(part,) for part in PARTS]], ids="+".join)
+def test_the_named_parts_of_a_finished_model_arrive_exactly_and_no_others(taken: tuple[str, ...], finished: Path) -> None:
+    ours, before, theirs = tiny_model(), tiny_model().state_dict(), tiny_model(seed=1).state_dict()
+    load_parts(ours, None, {part: str(finished) for part in taken}, NOW)
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, (theirs if name.partition(".")[0] in taken else before)[name]), name
+
+
+def test_a_model_in_the_package_is_taken_by_its_name(repository: Path) -> None:
+    """Its decoder too: the card that ships holds the hashes that training makes today."""
+    recipe = load_recipe(repository / "recipes" / "nano" / "qwen_vl" / "1_pretrain.yaml")
+    ours = VisionLanguageModel(find_preset(BUILT_IN).config)
+    load_parts(ours, None, dict.fromkeys(PARTS, BUILT_IN), fingerprint(recipe, Tokenizer.from_folder(TOKENIZER)))
+    theirs = load_model(builtin_models()[BUILT_IN], device="cpu", dtype=torch.float32).state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.state_dict().items())
+
+
+def test_a_finished_model_has_no_dense_heads_to_give(finished: Path) -> None:
+    told = refusal({"dense_heads": str(finished)}, dense_heads=nn.Linear(16, 4))
+    assert told == f"init_from.dense_heads: {finished}: has no dense heads; name a run that trained them, or leave the key out"
+
+
+@pytest.mark.parametrize("source", ["qwen-vl-nan0", "runs/nowhere", "runs/nano/nowhere", "."])
+def test_what_is_neither_a_run_nor_a_model_is_told_without_asking_the_hub(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """runs/nowhere could be a hub id by its form."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("qwenvl.weights.hub._from_hub", lambda *_: pytest.fail("asked the hub"))
+    told = refusal({"vision_tower": source})
+    assert told.startswith(f"init_from.vision_tower: {source}: neither a run nor a model")
+    assert (BUILT_IN in told) == (source != ".")
+
+
+def test_a_decoder_of_another_vocabulary_is_refused_by_its_card(finished: Path) -> None:
+    card = {"fingerprint": NOW | {"vocabulary": "theirs"}}
+    (finished / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    assert "made with another vocabulary (theirs, now ours)" in refusal({"decoder": str(finished)})
+    load_parts(tiny_model(), None, {"vision_tower": str(finished), "connector": str(finished)}, NOW)
+
+
+@pytest.mark.parametrize("card", [None, "{}", "[]", '{"fingerprint": null}'])
+def test_a_model_whose_card_does_not_say_gives_any_part_but_the_decoder(card: str | None, finished: Path) -> None:
+    (finished / "card.json").unlink()
+    if card is not None:
+        (finished / "card.json").write_text(card, encoding="utf-8")
+    assert "made with another vocabulary (unknown, now ours)" in refusal({"decoder": str(finished)})
+    load_parts(tiny_model(), None, {"vision_tower": str(finished)}, NOW)
+
+
+def test_what_is_broken_is_named(finished: Path) -> None:
+    (finished / "card.json").write_bytes(b'{"fingerprint": \xff')
+    assert f"{finished}: card.json cannot be read" in refusal({"decoder": str(finished)})
+    (finished / "model.safetensors").write_bytes(b"not weights")
+    assert "model.safetensors" in refusal({"vision_tower": str(finished)})
+
+
+def test_a_part_of_another_shape_is_named(finished: Path) -> None:
+    config = tiny_config()
+    wider = tiny_model(config.model_copy(update={"vision": config.vision.model_copy(update={"intermediate_size": 40})}))
+    told = refusal({"vision_tower": str(finished)}, wider)
+    assert "blocks.0.mlp.down.weight is (16, 32) there, (16, 40) here (3 tensors differ)" in told
