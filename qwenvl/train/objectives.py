@@ -5,6 +5,7 @@ T tokens, P patches, W the tower's width.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ class Terms(NamedTuple):
     by_task: Tensor | None = None
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """Heads of its own, if it has any, are trained and kept in checkpoints with it, never in the model.
 
     The loss of a step is the sum over names of coefficient * (sum over all ranks and micro-batches) / (counts over the same).
@@ -40,16 +41,17 @@ class Objective(nn.Module):
     coefficients: Mapping[str, float]
 
     @property
+    @abstractmethod
     def dense_heads(self) -> DensePatches | None:
         """The part of this objective that has heads on the tower's patches."""
-        raise NotImplementedError
 
+    @abstractmethod
     def counts(self, batch: Batch) -> dict[str, float]:
         """By what each named sum of this batch is divided, once added up globally. Known before the forward pass."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, model: VisionLanguageModel, batch: Batch) -> Terms:
-        raise NotImplementedError
+        """Run the model on the batch and add up its losses."""
 
 
 class DensePatches(Objective):

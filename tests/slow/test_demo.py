@@ -1,8 +1,9 @@
-"""What the README shows: the built-in model names a thing that is there, and its box lies on it."""
+"""What the README shows, on every picture that ships: the built-in model names a thing that is there, and its box lies on it."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,18 @@ ENOUGH = 0.5
 
 def phrase(thing: dict[str, Any]) -> str:
     return f"the {thing['colour']} {thing['name']}" if thing["colour"] else f"the {thing['name']}"
+
+
+def size(thing: dict[str, Any]) -> float:
+    left, top, right, bottom = thing["box"]
+    return float((right - left) * (bottom - top))
+
+
+def largest_unique(things: list[dict[str, Any]]) -> dict[str, Any]:
+    """The largest emoji or shape whose name no other thing of the picture has, so that "the dog" says which."""
+    named = [thing for thing in things if thing["kind"] != "text"]
+    often = Counter(phrase(thing) for thing in named)
+    return max((thing for thing in named if often[phrase(thing)] == 1), key=size)
 
 
 def verdict(answer: dict[str, Any], thing: dict[str, Any]) -> str:
@@ -42,6 +55,13 @@ def check(name: str, thing: dict[str, Any], out: Path, capsys: pytest.CaptureFix
     assert not wrong, f"{name}: {wrong}"
     drawn = Image.open(out).convert("RGB")
     assert np.any(np.asarray(drawn) != np.asarray(Image.open(SAMPLES / name).convert("RGB").resize(drawn.size)))
+
+
+@pytest.mark.parametrize("name", TRUTH)
+def test_the_answer_names_a_thing_that_is_there_and_its_box_lies_on_it(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(name, largest_unique(TRUTH[name]["things"]), tmp_path / "boxes.png", capsys)
 
 
 def test_make_demo_asks_about_a_thing_that_is_there_and_finds_it(
@@ -67,3 +87,11 @@ def test_the_verdict_wants_the_name_and_the_overlap() -> None:
     assert "overlap 0.90" in verdict(said("the cat", 10, 10, 110, 100), DOG)
     assert "overlap 0.40" in verdict(said("the dog", 10, 10, 110, 50), DOG)
     assert "no box" in verdict({"text": "a dog", "regions": []}, DOG)
+
+
+def test_the_question_is_about_the_largest_thing_that_is_named_once() -> None:
+    twins = [DOG | {"name": "whale", "box": [0, 0, 300, 300]}] * 2
+    text = {"kind": "text", "name": "HELLO", "colour": None, "box": [0, 0, 400, 400]}
+    small = {"kind": "shape", "name": "star", "colour": "red", "box": [0, 0, 5, 5]}
+    assert largest_unique([*twins, text, small, DOG]) is DOG
+    assert phrase(small) == "the red star"

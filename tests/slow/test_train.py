@@ -14,21 +14,12 @@ import pytest
 import torch
 import yaml
 
-from qwenvl.data.synth import fonts
 from qwenvl.train.checkpoint import latest, list_checkpoints
 
 STEPS = 20
 
 
-def _missing_sources() -> str:
-    try:
-        fonts.require()
-    except fonts.FontError as error:
-        return str(error)
-    return ""
-
-
-pytestmark = pytest.mark.skipif(bool(_missing_sources()), reason=_missing_sources() or "fonts are installed")
+pytestmark = pytest.mark.usefixtures("scene_sources")
 
 
 def write_recipe(folder: Path, run: str, **train: Any) -> Path:
@@ -153,7 +144,7 @@ def test_parts_of_earlier_runs_are_taken_strictly(tmp_path: Path, whole: Path) -
     assert same >= {"vision_tower", "decoder"} and moved == {"connector"}
     assert all(torch.equal(value, theirs["objective"][name]) for name, value in ours["objective"].items())
     refused = train(recipe, "--set", f"run={tmp_path}/other", "--set", f"init_from.decoder={tmp_path}/nowhere")
-    assert refused.returncode == 1 and "no checkpoint" in refused.stderr
+    assert refused.returncode == 1 and "neither a run nor a model" in refused.stderr
 
 
 def test_step_that_is_not_finite_is_refused_and_counted(tmp_path: Path) -> None:
