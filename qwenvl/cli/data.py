@@ -1,4 +1,4 @@
-"""`qwenvl data scene|tokens|pictures|vocabulary`: look at scenes and at what is taught, save scenes, train the small vocabulary."""
+"""`qwenvl data scene|clip|tokens|pictures|vocabulary`: look at scenes, clips and what is taught; save scenes; make a vocabulary."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from qwenvl.cli.options import parse
 if TYPE_CHECKING:
     from rich.console import Console
 
-SUMMARY = "Look at synthetic scenes and at what is taught about them; save scenes as files; train the small vocabulary."
+    from qwenvl.data.synth.names import Language
+    from qwenvl.types import Style
+
+SUMMARY = "Look at synthetic scenes and clips, and at what is taught; save scenes as files; train the small vocabulary."
 EXAMPLES = """
 qwenvl data scene --out scenes.html --count 9
+qwenvl data clip clips.png --count 3
 qwenvl data tokens --task referring
 qwenvl data pictures --out pictures --count 20
 qwenvl data scene --help
@@ -40,6 +44,25 @@ class Scene:
     """The stream that training draws from, or the one kept for evaluation."""
     language: Literal["en", "zh", "both"] = "both"
     style: Literal["raw", "chat", "both"] = "both"
+    """The paper's pre-training formats, or chat."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Draw clips as film strips with boxes, and below when each thing is there; print what is asked about them."""
+
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.png")]
+    """The picture to write."""
+    index: int = 0
+    """Number of the first clip."""
+    count: int = 3
+    """How many clips."""
+    seed: int = 0
+    """Seed of the stream of clips, and of the questions."""
+    split: Literal["train", "held_out"] = "train"
+    """The stream that training draws from, or the one kept for evaluation."""
+    language: Literal["en", "zh", "both"] = "en"
+    style: Literal["raw", "chat", "both"] = "chat"
     """The paper's pre-training formats, or chat."""
 
 
@@ -91,6 +114,7 @@ class Vocabulary:
 
 Command = (
     Annotated[Scene, tyro.conf.subcommand("scene")]
+    | Annotated[Clip, tyro.conf.subcommand("clip")]
     | Annotated[Tokens, tyro.conf.subcommand("tokens")]
     | Annotated[Pictures, tyro.conf.subcommand("pictures")]
     | Annotated[Vocabulary, tyro.conf.subcommand("vocabulary")]
@@ -98,9 +122,11 @@ Command = (
 
 
 def main(arguments: list[str]) -> int:
-    command: Scene | Tokens | Pictures | Vocabulary = parse(Command, arguments, "qwenvl data", SUMMARY, EXAMPLES)
+    command: Scene | Clip | Tokens | Pictures | Vocabulary = parse(Command, arguments, "qwenvl data", SUMMARY, EXAMPLES)
     if isinstance(command, Scene):
         return draw_scenes(command)
+    if isinstance(command, Clip):
+        return draw_clips(command)
     if isinstance(command, Tokens):
         return show_tokens(command)
     return save_pictures(command) if isinstance(command, Pictures) else train_vocabulary(command)
@@ -109,9 +135,8 @@ def main(arguments: list[str]) -> int:
 def draw_scenes(options: Scene) -> int:
     from qwenvl.data.inspect import contact_sheet, scene_page
     from qwenvl.data.synth.scene import SceneSpec, generate_scene
-    from qwenvl.data.tasks import LANGUAGES
     from qwenvl.runtime import atomic_write
-    from qwenvl.types import QwenVLError, Style
+    from qwenvl.types import QwenVLError
 
     if options.count < 1:
         raise QwenVLError(f"--count {options.count}: ask for at least one scene")
@@ -119,8 +144,7 @@ def draw_scenes(options: Scene) -> int:
         raise QwenVLError(f"--out {options.out}: is a folder; give the name of a file")
     spec = SceneSpec(kind=options.kind, split=options.split)
     scenes = [generate_scene(spec, options.seed, options.index + number) for number in range(options.count)]
-    languages = LANGUAGES if options.language == "both" else (options.language,)
-    styles: tuple[Style, ...] = ("raw", "chat") if options.style == "both" else (options.style,)
+    languages, styles = _wanted(options)
     with atomic_write(options.out) as temporary:
         if options.out.suffix.lower() == ".png":
             # 128 colours: half the bytes, and no difference that the eye would find.
@@ -128,6 +152,43 @@ def draw_scenes(options: Scene) -> int:
         else:
             temporary.write_text(scene_page(scenes, languages, styles, options.seed), encoding="utf-8")
     print(f"{options.out}: {options.count} scenes")
+    return 0
+
+
+def _wanted(options: Scene | Clip) -> tuple[tuple[Language, ...], tuple[Style, ...]]:
+    from qwenvl.data.tasks import LANGUAGES
+
+    languages = LANGUAGES if options.language == "both" else (options.language,)
+    return languages, ("raw", "chat") if options.style == "both" else (options.style,)
+
+
+def draw_clips(options: Clip) -> int:
+    from itertools import product
+
+    import numpy as np
+
+    from qwenvl.data.clips import CLIP_TASKS, clip_questions
+    from qwenvl.data.film import film_sheet
+    from qwenvl.data.synth.clip import ClipSpec, generate_clip
+    from qwenvl.runtime import atomic_write
+    from qwenvl.types import QwenVLError
+
+    if options.count < 1:
+        raise QwenVLError(f"--count {options.count}: ask for at least one clip")
+    if options.out.suffix.lower() != ".png" or options.out.is_dir():
+        raise QwenVLError(f"{options.out}: give the name of a file that ends in .png")
+    spec = ClipSpec(split=options.split)
+    clips = [generate_clip(spec, options.seed, options.index + number) for number in range(options.count)]
+    with atomic_write(options.out) as temporary:
+        film_sheet(clips).save(temporary, format="png", optimize=True)
+    rng = np.random.default_rng(options.seed)
+    languages, styles = _wanted(options)
+    for clip in clips:
+        print(f"clip {clip.index}: {clip.duration:g} seconds, {len(clip.frames)} frames")
+        for style, language, task in product(styles, languages, CLIP_TASKS):
+            for sample in clip_questions(clip, task, language, style, rng):
+                print(f"  {task:<15} {sample.extra['question']} -> {sample.extra['answer']}")
+    print(f"{options.out}: {options.count} clips")
     return 0
 
 
@@ -140,7 +201,6 @@ def show_tokens(options: Tokens) -> int:
     from qwenvl.data.tasks import questions
     from qwenvl.processing.encode import Processor
     from qwenvl.processing.tokenizer import Tokenizer
-    from qwenvl.types import Style
     from qwenvl.weights.hub import resolve
     from qwenvl.weights.io import read_config
 

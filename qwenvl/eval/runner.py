@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from qwenvl.eval.report import summary
 from qwenvl.eval.task import Answer, EvaluationError, Prediction, Question, Scorer, chance_levels, frame_of, score_all
+from qwenvl.families.preprocessor import RULE_FILES
 from qwenvl.families.spec import FamilySpec, Markup
 from qwenvl.processing.grid import image_grid
 from qwenvl.processing.json_regions import write_places
@@ -225,8 +226,8 @@ def fingerprint(folder: Path) -> dict[str, str]:
     Of each weight file its name, size, first and last MiB: enough to tell two trainings apart, quick on a 20 GB checkpoint.
     """
     groups = {
-        "config": ("config.json", "generation_config.json"),
-        "vocabulary": ("tokenizer.json", "qwen.tiktoken"),
+        "config": ("config.json", "generation_config.json", *RULE_FILES),
+        "vocabulary": ("tokenizer.json", "qwen.tiktoken", "vocab.json", "merges.txt", "tokenizer_config.json"),
         "weights": ("*.safetensors", "*.bin"),
     }
     prints = {}

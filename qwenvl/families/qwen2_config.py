@@ -33,6 +33,9 @@ ID_KEYS = {
 UNUSED = "decoder.trained_length"
 """Says where dynamic NTK and logn begin, which this family has not."""
 
+PLAIN_KINDS = (None, "mrope", "default")
+"""Of rope_scaling: M-RoPE and nothing more. Transformers writes "rope_type" beside the hub's "type", and "default" for "mrope"."""
+
 VISION_SPELLINGS = (("in_chans", "in_channels"), ("patch_size", "spatial_patch_size"))
 """One thing, two names: the hub's and another."""
 
@@ -49,7 +52,7 @@ def flatten(raw: Mapping[str, Any]) -> dict[str, Any]:
     flat = {key: value for key, value in raw.items() if key != "text_config"}
     if isinstance(nested, Mapping):
         for key, value in nested.items():
-            if key in DECODER_KEYS and flat.get(key, value) != value:
+            if key in DECODER_KEYS and _kindless(flat.get(key, value)) != _kindless(value):
                 raise ConfigError(f"{FILE}: {key} is {flat[key]} at the top level but {value} in text_config; keep one of them")
             # What names the decoder alone (its model_type) is outranked by what names the whole.
             if flat.get(key) is None:
@@ -63,6 +66,13 @@ def flatten(raw: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(flat.get("vision_config"), Mapping):
         flat["vision_config"] = _hub_spelling(flat["vision_config"])
     return flat
+
+
+def _kindless(value: Any) -> Any:
+    """A rope_scaling without the names of the plain kind, which transformers before 5 renames in one of two copies of it."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: kind for key, kind in value.items() if key not in ("type", "rope_type") or kind not in PLAIN_KINDS}
 
 
 def _hub_spelling(vision: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,8 +138,7 @@ def _parse_yarn(rope: Mapping[str, Any]) -> YarnConfig | None:
     """What rope_scaling says beyond M-RoPE's sections. Raises ConfigError for a kind or a setting that is not built."""
     if rope.get("mrope_section") is None:
         raise ConfigError(f"{FILE}: missing rope_scaling.mrope_section, how many frequencies follow time, height and width")
-    # Transformers writes "rope_type" beside the hub's "type", and "default" for what the hub calls "mrope".
-    kinds = [kind for kind in (rope.get("type"), rope.get("rope_type")) if kind not in (None, "mrope", "default")]
+    kinds = [kind for kind in (rope.get("type"), rope.get("rope_type")) if kind not in PLAIN_KINDS]
     if not kinds:
         return None
     if kinds[0] != "yarn":

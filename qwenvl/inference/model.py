@@ -108,22 +108,23 @@ class QwenVL:
             raise QwenVLError(f"{self.name}: its folder has no tokenizer; put {wanted} there, or call logits() with token ids")
         return self.processor
 
-    def encode(self, messages: Sample | Sequence[Any], style: Style | None = None) -> Encoded:
+    def encode(self, messages: Sample | Sequence[Any], style: Style | None = None, numbered: bool | None = None) -> Encoded:
         """Messages in the OpenAI shape (or a Sample) as the model reads them.
 
         Ending with a user's message it is a prompt, ready for the answer; ending with the assistant's it is the whole
-        conversation, with labels. Raises QwenVLError for a folder without tokenizer.
+        conversation, with labels. numbered: whether pictures and videos are numbered in chat ("Picture 1: ", `add_vision_id` of
+        the published template), by default as the family's template does. Raises QwenVLError for a folder without tokenizer.
         """
         processor = self.need_processor()
         sample = messages if isinstance(messages, Sample) else messages_to_sample(messages, self.markup)
-        return processor.encode(sample, style or self.style, for_generation=not _answered(sample))
+        return processor.encode(sample, style or self.style, for_generation=not _answered(sample), numbered=numbered)
 
-    def _prompt(self, messages: Sample | Sequence[Any], style: Style | None) -> Encoded:
+    def _prompt(self, messages: Sample | Sequence[Any], style: Style | None, numbered: bool | None) -> Encoded:
         """Messages to be answered. Raises QwenVLError where they are answered already."""
         sample = messages if isinstance(messages, Sample) else messages_to_sample(messages, self.markup)
         if _answered(sample):
             raise QwenVLError("messages: the last one is the assistant's; end with a user's message, which is to be answered")
-        return self.encode(sample, style)
+        return self.encode(sample, style, numbered)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Logits (T, vocab), float32, of one sequence without a cache; dynamic NTK and logn act beyond the trained length.
@@ -200,20 +201,23 @@ class QwenVL:
             return self.model.visual(patches, torch.from_numpy(grids), windows=windows)
 
     def chat(
-        self, messages: Sample | Sequence[Any], style: Style | None = None, options: GenerationOptions | None = None, **changes: Any
-    ) -> Reply:
-        """The answer to messages that end with the user's. Keywords are the fields of GenerationOptions.
+        self, messages: Sample | Sequence[Any], style: Style | None = None, options: GenerationOptions | None = None,
+        numbered: bool | None = None, **changes: Any,
+    ) -> Reply:  # fmt: skip
+        """The answer to messages that end with the user's. `numbered` as in `encode`; other keywords are the fields of
+        GenerationOptions.
 
         Raises QwenVLError, one line: no tokenizer, a bad message, picture or option, more tokens than the context holds.
         """
-        return self.generate([self._prompt(messages, style)], options, **changes)[0]
+        return self.generate([self._prompt(messages, style, numbered)], options, **changes)[0]
 
     def stream(
-        self, messages: Sample | Sequence[Any], style: Style | None = None, options: GenerationOptions | None = None, **changes: Any
-    ) -> Iterator[str | Reply]:
+        self, messages: Sample | Sequence[Any], style: Style | None = None, options: GenerationOptions | None = None,
+        numbered: bool | None = None, **changes: Any,
+    ) -> Iterator[str | Reply]:  # fmt: skip
         """Like chat, yielding the text in chunks as it comes, never half a character, and the Reply as the last item."""
         chosen = GenerationOptions.of(options, **changes)
-        encoded = self._prompt(messages, style)
+        encoded = self._prompt(messages, style, numbered)
         session, drafts = self._start([encoded], chosen)
 
         def chunks() -> Iterator[str | Reply]:

@@ -137,7 +137,9 @@ def run_model(
     with_pictures = [piece for piece in pieces if len(piece.grids)]
 
     def join(arrays: list[np.ndarray], axis: int = 0) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(np.concatenate(arrays, axis=axis))).to(device)
+        # One prompt is not copied: the patches of a long clip are a gigabyte.
+        whole = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=axis)
+        return torch.from_numpy(np.ascontiguousarray(whole)).to(device)
 
     with torch.no_grad():
         return model(

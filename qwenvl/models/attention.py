@@ -39,17 +39,22 @@ class Rows:
     """(N, L) bool, False on padding; None where there is none."""
 
     @classmethod
-    def of(cls, lengths: Tensor) -> Rows:
-        """Rows of these lengths (N,), lying one after the other on the packed axis."""
+    def of(cls, lengths: Tensor, starts: Tensor | None = None) -> Rows:
+        """Rows of these lengths (N,), lying one after the other on the packed axis, or each from its start (N,) on it; `join` then
+        gives the tokens of these rows alone."""
         count = len(lengths)
-        longest = int(lengths.max()) if count else 0
-        if count * longest == int(lengths.sum()):
+        longest, total = (int(lengths.max()), int(lengths.sum())) if count else (0, 0)
+        even = count * longest == total
+        if even and starts is None:
             return cls(count, longest)
         column = torch.arange(longest, device=lengths.device)
         valid = column < lengths[:, None]
-        starts = (lengths.cumsum(0) - lengths).clamp(max=max(int(lengths.sum()) - 1, 0))  # a last row may be empty
-        gather = starts[:, None] + column * valid
-        return cls(count, longest, gather.flatten(), valid.flatten().nonzero().flatten(), valid)
+        if starts is None:
+            starts = (lengths.cumsum(0) - lengths).clamp(max=max(total - 1, 0))  # a last row may be empty
+        gather = (starts[:, None] + column * valid).flatten()
+        if even:
+            return cls(count, longest, gather)
+        return cls(count, longest, gather, valid.flatten().nonzero().flatten(), valid)
 
     def split(self, x: Tensor) -> Tensor:
         """(T, ...) -> (N, L, ...)"""
@@ -90,11 +95,40 @@ class PackedLayout:
         return cls(rows, causal=True, blocked=~allowed[:, None])
 
     @classmethod
-    def full(cls, lengths: Tensor) -> PackedLayout:
-        """Segments of these lengths (N,) within which everything sees everything."""
-        rows = Rows.of(lengths)
-        blocked = None if rows.valid is None else ~rows.valid[:, None, None, :]
-        return cls(rows, causal=False, blocked=blocked)
+    def full(cls, lengths: Tensor) -> PackedLayout | GroupedLayout:
+        """Segments of these lengths (N,) within which everything sees everything.
+
+        As rows of one length a large picture among small ones would pad all of them to its own length. Where padding would more
+        than double the tokens, segments are grouped by length, each group within a factor of two.
+        """
+        sizes = lengths.tolist()
+        if len(sizes) * max(sizes, default=0) <= MAX_PADDING * sum(sizes):
+            return cls._free(Rows.of(lengths))
+        members: dict[int, list[int]] = {}
+        for index, size in enumerate(sizes):
+            members.setdefault((size - 1).bit_length(), []).append(index)
+        starts = lengths.cumsum(0) - lengths
+        chosen = [torch.tensor(indices, device=lengths.device) for indices in members.values()]
+        rows = [Rows.of(lengths[indices], starts[indices]) for indices in chosen]
+        # Where each of the groups' tokens, one group after the other, stands on the packed axis; argsort turns that round.
+        tokens = torch.cat([one.join(one.split(torch.arange(sum(sizes), device=lengths.device))) for one in rows])
+        return GroupedLayout(tuple(map(cls._free, rows)), tokens.argsort())
+
+    @classmethod
+    def _free(cls, rows: Rows) -> PackedLayout:
+        return cls(rows, causal=False, blocked=None if rows.valid is None else ~rows.valid[:, None, None, :])
+
+
+MAX_PADDING = 2
+"""Rows may have so many times the tokens that are in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedLayout:
+    """Segments in groups of like length. order (T,): where on the groups' joint axis each packed token stands."""
+
+    groups: tuple[PackedLayout, ...]
+    order: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +147,15 @@ class CachedLayout:
     blocked: Tensor | None
 
 
-Layout = PackedLayout | CachedLayout
+Layout = PackedLayout | GroupedLayout | CachedLayout
 
 
 def attention(
     q: Tensor, k: Tensor, v: Tensor, layout: Layout, *, cache: LayerCache | None = None, layer: int = 0
 ) -> Tensor:
     """q (T, H, d), k and v (T, K, d) -> (T, H, d), scaled by 1 / sqrt(d). K must divide H."""
+    if isinstance(layout, GroupedLayout):
+        return torch.cat([attention(q, k, v, group) for group in layout.groups]).index_select(0, layout.order)
     rows = layout.rows
     if isinstance(layout, CachedLayout):
         if cache is None:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qwenvl.config import VisionConfig
-from qwenvl.models.attention import PackedLayout, attention
+from qwenvl.models.attention import Layout, PackedLayout, attention
 from qwenvl.models.layers import make_norm, places_of, quick_gelu, resize_table_to
 from qwenvl.models.rope import Rotary, apply_rotary, rotary_2d
 from qwenvl.types import Windows
@@ -64,7 +64,7 @@ class VisionTower(nn.Module):
         x = self._run(self._by_square(x, order), table, [frames if n in whole else narrow for n in range(len(self.blocks))])
         return self._by_square(x, order.argsort())
 
-    def _run(self, x: Tensor, table: Rotary | None, layouts: list[PackedLayout]) -> Tensor:
+    def _run(self, x: Tensor, table: Rotary | None, layouts: list[Layout]) -> Tensor:
         for block, layout in zip(self.blocks, layouts, strict=True):
             x = block(x, table, layout)
         return x
@@ -90,7 +90,7 @@ class VisionBlock(nn.Module):
         self.norm2 = make_norm(config.norm, config.hidden_size, config.norm_eps)
         self.mlp = VisionMLP(config)
 
-    def forward(self, x: Tensor, table: Rotary | None, layout: PackedLayout) -> Tensor:
+    def forward(self, x: Tensor, table: Rotary | None, layout: Layout) -> Tensor:
         x = x + self.attention(self.norm1(x), table, layout)
         return x + self.mlp(self.norm2(x))
 
@@ -106,7 +106,7 @@ class VisionAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, table: Rotary | None, layout: PackedLayout) -> Tensor:
+    def forward(self, x: Tensor, table: Rotary | None, layout: Layout) -> Tensor:
         fused = self.qkv(x)
         if self.per_head:
             q, k, v = fused.unflatten(-1, (self.heads, 3, -1)).unbind(2)

@@ -41,9 +41,9 @@ def tile_grid(width: int, height: int, side: int, most: int = MAX_TILES) -> tupl
     """(columns, rows) for a picture of that size in pixels: at most `most` tiles, the shape nearest to the picture's.
 
     Among grids of one shape the largest that enlarges the picture by less than a half: a picture of a tile's size stays one.
-    Raises TileError for a `most` below 1.
+    Raises TileError for a `most` that is not from 1 to MAX_TILES.
     """
-    if most < 1:
+    if not 1 <= most <= MAX_TILES:
         raise TileError(f"tiles is {most}; give a number from 1 to {MAX_TILES}, or leave it out")
     grids = [(columns, rows) for columns in range(1, most + 1) for rows in range(1, most // columns + 1)]
     # A tile that the pixels do not half fill shows nothing new.

@@ -7,7 +7,7 @@ import torch
 
 from qwenvl.config import DecoderConfig
 from qwenvl.inference.cache import KVCache
-from qwenvl.models.attention import PackedLayout, attention, reference_attention
+from qwenvl.models.attention import GroupedLayout, PackedLayout, attention, reference_attention
 from qwenvl.models.decoder import Decoder
 from qwenvl.models.rope import rotary
 
@@ -39,12 +39,23 @@ def test_branches_see_the_shared_prefix_and_themselves_only(grad: bool) -> None:
     assert not torch.allclose(ours, reference_attention(q, k, v, ids).float(), atol=1e-3)
 
 
-@pytest.mark.parametrize("lengths", [[5, 3, 7], [4, 4]])
+SEGMENTS = [[5, 3, 7], [4, 4], [1, 40, 2, 1, 3, 40, 2, 9, 1, 1], [1, 1, 1, 1, 33]]
+
+
+@pytest.mark.parametrize("lengths", SEGMENTS)
 def test_pictures_attend_freely_within_themselves(lengths: list[int]) -> None:
     ids = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     q, k, v = heads(len(ids), 4), heads(len(ids), 4) + 0.1, heads(len(ids), 4) - 0.1
     ours = attention(q, k, v, PackedLayout.full(torch.tensor(lengths)))
     torch.testing.assert_close(ours, reference_attention(q, k, v, ids, causal=False).float(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [*SEGMENTS, [4096, *[16] * 200], [64] * 40 + [16] * 3])
+def test_a_large_picture_does_not_pad_the_small_ones_to_its_size(lengths: list[int]) -> None:
+    layout = PackedLayout.full(torch.tensor(lengths))
+    rows = [group.rows for group in layout.groups] if isinstance(layout, GroupedLayout) else [layout.rows]
+    assert sum(one.count * one.length for one in rows) <= 2 * sum(lengths)
+    assert sum(one.count for one in rows) == len(lengths)
 
 
 def random_decoder() -> Decoder:

@@ -283,6 +283,14 @@ def test_a_fingerprint_changes_with_the_weights(tmp_path: Path) -> None:
     assert before["weights"] != after["weights"] and before["config"] == after["config"]
 
 
+@pytest.mark.parametrize(("name", "group"), [("preprocessor_config.json", "config"), ("merges.txt", "vocabulary")])
+def test_a_fingerprint_changes_with_sizes_of_pictures_and_with_the_vocabulary(name: str, group: str, tmp_path: Path) -> None:
+    before = fingerprint(tmp_path)
+    (tmp_path / name).write_text("{}")
+    after = fingerprint(tmp_path)
+    assert {key for key in before if before[key] != after[key]} == {group}
+
+
 def test_the_page_of_random_answers_shows_what_was_drawn(asked: dict[Style, list[Question]], tmp_path: Path) -> None:
     drawn = draw_questions(asked["raw"], 40, seed=3)
     assert drawn == draw_questions(list(reversed(asked["raw"])), 40, seed=3)

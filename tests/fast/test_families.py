@@ -112,6 +112,13 @@ def test_both_spellings_mean_the_same(raw: Raw) -> None:
     below["tie_word_embeddings"] = False
     below["text_config"]["tie_word_embeddings"] = True
     assert parse(below) == expected
+    # A file may have both copies of the decoder's keys, one of them with the kind renamed; another kind still contradicts.
+    twice = nested(raw) | {"rope_scaling": raw["rope_scaling"]}
+    twice["text_config"]["rope_scaling"] = raw["rope_scaling"] | {"type": "default", "rope_type": "default"}
+    assert parse(twice) == expected
+    twice["text_config"]["rope_scaling"] |= {"type": "yarn", "rope_type": "yarn"}
+    with pytest.raises(ConfigError, match=r"rope_scaling is .* at the top level but .*yarn.* in text_config"):
+        parse(twice)
     # The ids of pictures are the published ones where a file does not say.
     assert parse(changed(raw, image_token_id=None, vision_end_token_id=None)) == expected
 

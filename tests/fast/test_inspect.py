@@ -1,4 +1,4 @@
-"""The views of what is taught show what is in the labels, and the sheet of scenes shows every scene."""
+"""The views of what is taught show what is in the labels, and sheets of scenes and clips show all that is in them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from qwenvl.cli.main import main
+from qwenvl.data.film import COLOURS, film_sheet, film_strip
 from qwenvl.data.inspect import contact_sheet, tokens_view
+from qwenvl.data.synth.clip import ClipSpec, generate_clip
 from qwenvl.data.synth.scene import SceneSpec, generate_scene
 from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.types import IGNORE_INDEX, Encoded
@@ -69,3 +72,34 @@ def test_a_view_is_saved_as_a_picture_that_fetches_nothing(tmp_path: Path, capsy
     assert "imgpad" in saved and "url(http" not in saved and "@font-face" not in saved
     assert main(["data", "tokens", "--out", str(tmp_path / "tokens.pdf")]) == 1
     assert "ends in .svg or .html" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("scene_sources")
+@pytest.mark.parametrize("index", range(8))
+def test_a_box_stands_above_the_bar_of_its_colour(index: int) -> None:
+    clip, side, gap = generate_clip(ClipSpec(), 0, index), 80, 4
+    strip = np.asarray(film_strip(clip, columns=12, side=side))
+    assert strip.shape[1] == 12 * (side + gap) - gap
+    for row, colour in enumerate(COLOURS[: len(clip.tracks)]):
+        painted = (strip == colour).all(axis=2)
+        bar = painted[20 + side + gap + row * 20 + 10]
+        seen = [painted[20 : 20 + side, left : left + side].sum() > 8 for left in range(0, strip.shape[1], side + gap)]
+        for column, boxed in enumerate(seen):
+            below = bar[column * (side + gap) + side // 2 + np.arange(-3, 4)]
+            assert boxed in below, (row, column)  # both at an end of the bar
+        assert any(seen)
+
+
+@pytest.mark.usefixtures("scene_sources")
+def test_clips_are_drawn_and_their_questions_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "clips.png"
+    assert main(["data", "clip", str(out), "--index", "1", "--count", "2", "--language", "both"]) == 0
+    said = capsys.readouterr().out
+    assert "clip 1: 8 seconds, 16 frames" in said and "clip 2: " in said
+    assert "-> A dog, a white triangle and an umbrella." in said and "-> 它向左移动。" in said
+    drawn = film_sheet([generate_clip(ClipSpec(), 0, index) for index in (1, 2)])
+    assert (np.asarray(Image.open(out)) == np.asarray(drawn)).all()
+    for wrong, told in ((["clips.html"], "ends in .png"), ([str(out), "--count", "0"], "at least one clip")):
+        assert main(["data", "clip", *wrong]) == 1
+        error = capsys.readouterr().err
+        assert told in error and len(error.splitlines()) == 1

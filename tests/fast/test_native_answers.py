@@ -115,6 +115,22 @@ def test_ids_with_a_clip_and_a_picture_give_the_logits_of_the_chat_prompt(family
         model.logits(encoded.input_ids, [image], clip)
 
 
+def test_pictures_and_clips_are_numbered_where_the_caller_asks(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`add_vision_id` of the published template, each kind counted on its own."""
+    model = qwenvl.load(folders["qwen2_5_vl"], device="cpu")
+    image, frames = picture(2, (16, 16)), [picture(seed, (16, 16)) for seed in range(2)]
+    content = [{"type": "image", "image": image}, {"type": "video", "video": frames}, {"type": "image", "image": image}]
+    asked = [{"role": "user", "content": [*content, {"type": "text", "text": "Same?"}]}]
+    tokenizer = model.need_processor().tokenizer
+    plain, numbered = (tokenizer.decode(model.encode(asked, numbered=chosen).input_ids.tolist()) for chosen in (None, True))
+    assert "Picture" not in plain and "Video" not in plain
+    places = [numbered.index(f"{name}<|vision_start|>") for name in ("Picture 1: ", "Video 1: ", "Picture 2: ")]
+    assert places == sorted(places)
+    make_it_say(monkeypatch, "yes")
+    tokens = model.chat(asked, numbered=True).usage.prompt_tokens
+    assert tokens == len(model.encode(asked, numbered=True)) > len(model.encode(asked))
+
+
 @pytest.mark.parametrize("family", NATIVE)
 def test_visual_tokens_of_pictures_stand_before_those_of_clips(family: str, folders: dict[str, Path]) -> None:
     model = qwenvl.load(folders[family], device="cpu")

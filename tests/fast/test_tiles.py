@@ -55,8 +55,9 @@ def test_boxes_of_a_tile_are_mapped_to_the_whole_picture() -> None:
     assert to_whole([Region("point", ((0.5, 0.5),), image=0)], tiles) == (Region("point", ((0.25, 0.25),)),)
     with pytest.raises(TileError, match="picture 6, but the tiled sample has 5"):
         to_whole([Region.box(0, 0, 1, 1, image=5)], tiles)
-    with pytest.raises(TileError, match="tiles is 0"):
-        tile_grid(10, 10, 28, 0)
+    for most in (0, 13, 100):
+        with pytest.raises(TileError, match=f"tiles is {most}; give a number from 1 to 12"):
+            tile_grid(4000, 4000, 28, most)
 
 
 def test_tiles_beyond_the_context_are_refused_with_the_numbers() -> None:
