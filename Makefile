@@ -21,8 +21,8 @@ PACKAGES = fonts-croscore fonts-crosextra-caladea fonts-crosextra-carlito fonts-
 demo: $(VENV)/.core
 	$(VENV)/bin/qwenvl ask qwenvl/assets/samples/$(DEMO_PICTURE) "$(DEMO_QUESTION)" --boxes demo-answer.png
 
-DEMO_PICTURE ?= scene-4.png
-DEMO_QUESTION ?= Where is the dog? Give its box.
+DEMO_PICTURE ?= scene-2.png
+DEMO_QUESTION ?= Where is the donut? Give its box.
 
 test: system lint fast oracle slow
 
