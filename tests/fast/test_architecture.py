@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from qwenvl.families import FAMILIES
+
 PACKAGE = Path(__file__).resolve().parents[2] / "qwenvl"
 
 BASE = {"types", "config", "runtime"}
@@ -144,6 +146,40 @@ def test_heavy_packages_are_imported_where_they_are_used(package: str) -> None:
         if found.name.split(".")[0] == package and found.at_top and room_of(found.file) not in HEAVY_AT_IMPORT[package]
     ]
     assert not wrong, f"import {package} inside the function that needs it: {', '.join(wrong)}"
+
+
+def test_no_model_class_inherits_from_another() -> None:
+    """A generation is data: one tower, one decoder, one model class."""
+    classes = [node for file in sources() if room_of(file) == "models" for node in ast.walk(ast.parse(file.read_text("utf-8")))]
+    bases = {node.name: {ast.unparse(base) for base in node.bases} for node in classes if isinstance(node, ast.ClassDef)}
+    assert {"VisionTower", "Decoder", "VisionLanguageModel"} <= bases.keys()
+    assert not {name: found for name, of in bases.items() if (found := of & bases.keys())}
+
+
+FAMILY_NAMES = {name for family in FAMILIES for name in (family.name, *family.model_types)}
+
+
+def asks_for_family(tree: ast.AST) -> list[int]:
+    """Lines that compare with a family's name, or compare something called a family."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            sides = (node.left, *node.comparators)
+            asked = [ast.unparse(side).rpartition(".")[2] in ("family", "model_type") for side in sides]
+            named = [isinstance(part, ast.Constant) and part.value in FAMILY_NAMES for side in sides for part in ast.walk(side)]
+            found += [node.lineno] * (any(asked) or any(named))
+        elif isinstance(node, ast.MatchValue) and isinstance(node.value, ast.Constant) and node.value.value in FAMILY_NAMES:
+            found.append(node.value.lineno)
+    return found
+
+
+def test_nothing_outside_families_asks_which_family_it_has() -> None:
+    others = [file for file in sources() if room_of(file) != "families"]
+    trees = {file.relative_to(PACKAGE): ast.parse(file.read_text("utf-8")) for file in others}
+    wrong = [f"{file}:{line}" for file, tree in trees.items() for line in asks_for_family(tree)]
+    assert not wrong, f"read a value from the FamilySpec instead: {', '.join(wrong)}"
+    code = 'if config.family == "x": pass\nx = name in ("qwen2_vl", "y")\nmatch name:\n    case "qwen_vl": pass\n'
+    assert asks_for_family(ast.parse(code)) == [1, 2, 4], "the checker can fail"
 
 
 def test_files_stay_readable() -> None:
