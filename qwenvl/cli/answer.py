@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import tyro
 
@@ -44,11 +44,16 @@ class Loading:
     """A GPU is used where there is one."""
     dtype: DType = None
     """By default bfloat16 on a GPU, and on the CPU what the file holds."""
+    style: Annotated[Literal["chat", "raw"] | None, tyro.conf.arg(metavar="chat|raw")] = None
+    """How the question reaches the model: in turns, or as the whole prompt, which is what a base model goes on from. By default what
+    its generation_config.json says; without a word there, in turns."""
 
     def load(self) -> QwenVL:
         from qwenvl.inference.model import load
 
-        return load(self.model, device=self.device, dtype=self.dtype)
+        model = load(self.model, device=self.device, dtype=self.dtype)
+        model.style = self.style or model.style
+        return model
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from qwenvl.cli import chat as chat_verb
-from qwenvl.cli.answer import show_found
+from qwenvl.cli.answer import Loading, show_found
 from qwenvl.cli.main import main
 from qwenvl.families.spec import Markup
 from qwenvl.inference.model import QwenVL
@@ -291,3 +291,8 @@ def test_at_a_terminal_ctrl_c_clears_the_line_and_ctrl_d_leaves(monkeypatch: pyt
 
     monkeypatch.setattr("builtins.input", fake_input)
     assert list(chat_verb.typed_lines()) == ["one", "two"]
+
+
+def test_a_base_model_without_a_chat_format_can_be_asked_in_its_own_style() -> None:
+    assert Loading("qwen-vl-nano").load().style == "raw"
+    assert Loading("qwen-vl-nano", style="chat").load().style == "chat"
