@@ -45,8 +45,8 @@ class Loading:
     dtype: DType = None
     """By default bfloat16 on a GPU, and on the CPU what the file holds."""
     style: Annotated[Literal["chat", "raw"] | None, tyro.conf.arg(metavar="chat|raw")] = None
-    """How the question reaches the model: in turns, or as the whole prompt, which is what a base model goes on from. By default what
-    its generation_config.json says; without a word there, in turns."""
+    """How the question reaches the model: in turns, or as the whole prompt, which a base model goes on from. By default what its
+    generation_config.json says; without a word there, in turns."""
 
     def load(self) -> QwenVL:
         from qwenvl.inference.model import load
