@@ -10,11 +10,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import tyro
 
-from qwenvl.cli.options import Device, DType, FramesPerSecond, Model, Number, UsageError, Whole
+from qwenvl.cli.options import Device, DType, FramesPerSecond, Model, Number, PromptStyle, UsageError, Whole
 from qwenvl.types import QwenVLError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Loading:
     """A GPU is used where there is one."""
     dtype: DType = None
     """By default bfloat16 on a GPU, and on the CPU what the file holds."""
-    style: Annotated[Literal["chat", "raw"] | None, tyro.conf.arg(metavar="chat|raw")] = None
+    style: PromptStyle = None
     """How the question reaches the model: in turns, or as the whole prompt, which a base model goes on from. By default what its
     generation_config.json says; without a word there, in turns."""
 

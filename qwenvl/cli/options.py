@@ -17,6 +17,7 @@ Text = Annotated[str | None, _QUIET]
 Whole = Annotated[int | None, _QUIET]
 Number = Annotated[float | None, _QUIET]
 FramesPerSecond = Annotated[float | Literal["auto"] | None, _QUIET, tyro.conf.arg(metavar="FPS|auto")]
+PromptStyle = Annotated[Literal["chat", "raw"] | None, _QUIET, tyro.conf.arg(metavar="chat|raw")]
 OutPicture = Annotated[Path | None, _QUIET, tyro.conf.arg(metavar="OUT.png")]
 OutFolder = Annotated[Path | None, _QUIET, tyro.conf.arg(metavar="FOLDER")]
 """None unless given; what that means is in the option's help."""

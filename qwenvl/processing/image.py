@@ -114,7 +114,10 @@ def describe(source: Any) -> str:
         text = text if isinstance(text, str) else os.fsdecode(text)
         if text.startswith("data:"):
             return f"{text[:32].partition(',')[0]} URL of {len(text)} characters"
-        return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+        if len(text) <= SHOWN:
+            return text
+        # Of a long path the end says most, of an address the beginning.
+        return f"{text[:SHOWN]}..." if "://" in text[:SHOWN] else f"...{text[-SHOWN:]}"
     if isinstance(source, bytes | bytearray | memoryview):
         return f"picture of {len(source)} bytes"
     if isinstance(source, Image.Image):
