@@ -18,7 +18,7 @@ NATIVE_FPS = 30
 
 def cost(options: Info, config: ModelConfig, spec: FamilySpec) -> int:
     """What a picture or clip of a size takes: its size for the tower, and its visual tokens."""
-    from qwenvl.processing.grid import image_grid
+    from qwenvl.processing.grid import frame_size, image_grid
 
     width, height = _width_and_height(options.picture or "")
     bounds = (options.min_pixels, options.max_pixels)
@@ -26,10 +26,11 @@ def cost(options: Info, config: ModelConfig, spec: FamilySpec) -> int:
         grid, frames = image_grid(config, spec, width, height, *bounds), 1
     else:
         grid, frames = _clip_grid(options, config, spec, (width, height))
-    patch, step = config.vision.patch_size, config.vision.temporal_patch_size
+    step = config.vision.temporal_patch_size
+    seen = frame_size(grid, config.vision.patch_size)
     tokens = spec.visual_tokens(config, grid)
     found = {
-        "name": options.name, "width": grid[2] * patch, "height": grid[1] * patch, "frames": frames,
+        "name": options.name, "width": seen[0], "height": seen[1], "frames": frames,
         "visual_tokens": tokens, "context": config.decoder.max_position_embeddings,
     }  # fmt: skip
     if options.json:

@@ -21,7 +21,7 @@ from qwenvl.data.synth.spec import SceneSpec
 from qwenvl.data.tasks import POINTING, TASKS, questions, two_picture_dialogue
 from qwenvl.data.token_weights import TokenWeights
 from qwenvl.processing.encode import Processor, ReadyPicture
-from qwenvl.processing.grid import window_plan
+from qwenvl.processing.grid import frame_size, window_plan
 from qwenvl.processing.video import draw_fps
 from qwenvl.types import Encoded, ImagePart, Sample, VideoPart
 
@@ -101,8 +101,7 @@ class SceneRows:
 
     def _encode(self, sample: Sample, rng: np.random.Generator, pictures: list[ReadyPicture]) -> Encoded:
         """`pictures`: the sample's, made ready. Places are written as the family writes them."""
-        patch = self.processor.config.vision.patch_size
-        frames = [(picture.grid[2] * patch, picture.grid[1] * patch) for picture in pictures]
+        frames = [frame_size(picture.grid, self.processor.config.vision.patch_size) for picture in pictures]
         moved = jitter_regions(for_markup(sample, self.processor.markup), self.recipe.box_jitter, frames, rng)
         return self.processor.encode(moved, self.recipe.style, pictures=pictures)
 

@@ -21,9 +21,8 @@ from qwenvl.eval.report import summary
 from qwenvl.eval.task import Answer, EvaluationError, Prediction, Question, Scorer, chance_levels, frame_of, score_all
 from qwenvl.families.preprocessor import RULE_FILES
 from qwenvl.families.spec import FamilySpec, Markup
-from qwenvl.processing.grid import image_grid
-from qwenvl.processing.json_regions import write_places
-from qwenvl.processing.regions import markup_text, write_regions
+from qwenvl.processing.grid import frame_size, image_grid
+from qwenvl.processing.regions import markup_text, write_parts
 from qwenvl.runtime import atomic_write
 from qwenvl.types import Message, RegionPart, Sample, Style, TextPart
 
@@ -61,9 +60,8 @@ class ModelAnswerer:
         self.spec = model.spec
 
     def frame(self, size: tuple[int, int]) -> tuple[int, int]:
-        patch = self.model.config.vision.patch_size
-        _, rows, columns = image_grid(self.model.config, self.spec, *size)
-        return columns * patch, rows * patch
+        config = self.model.config
+        return frame_size(image_grid(config, self.spec, *size), config.vision.patch_size)
 
     def answer(self, samples: Sequence[Sample], max_new_tokens: int) -> list[Answer]:
         prompts = [self.model.encode(replace(sample, messages=sample.messages[:-1])) for sample in samples]
@@ -149,15 +147,10 @@ def plain_text(messages: Sequence[Message], markup: Markup | None = None, frame:
             if kind is TextPart:
                 pieces += [part.text for part in group if isinstance(part, TextPart)]
             elif kind is RegionPart:
-                pieces.append(_places([part for part in group if isinstance(part, RegionPart)], markup or Markup(), frame))
+                marked = [part for part in group if isinstance(part, RegionPart)]
+                frames = {region.image: frame for part in marked for region in part.regions} if frame else {}
+                pieces.append(markup_text(write_parts(marked, markup or Markup(), frames)))
     return "".join(pieces)
-
-
-def _places(parts: Sequence[RegionPart], markup: Markup, frame: tuple[int, int] | None) -> str:
-    """Phrases and places that follow each other: in JSON one list, as the renderer writes them."""
-    if markup.style == "json" and frame is not None and all(part.regions for part in parts):
-        return write_places(parts, {region.image: frame for part in parts for region in part.regions})
-    return "".join(markup_text(write_regions(part, markup, frame=frame)) for part in parts)
 
 
 def open_run(folder: Path, settings: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from qwenvl.config import ModelConfig
 from qwenvl.families.spec import FamilySpec, Markup
-from qwenvl.inference.reply import Reply, Usage, frames_of
+from qwenvl.inference.reply import Reply, Usage
 from qwenvl.inference.sampling import GenerationOptions
 from qwenvl.inference.session import Draft, Session, alpha_of, decode, run_model, window_tensors
 from qwenvl.inference.text_stream import TextStream
@@ -37,7 +37,7 @@ from qwenvl.processing.encode import (
     visual_slots_of,
     visual_spans,
 )
-from qwenvl.processing.grid import window_plan
+from qwenvl.processing.grid import frame_size, window_plan
 from qwenvl.processing.messages import messages_to_sample
 from qwenvl.processing.positions import positions_of
 from qwenvl.processing.tokenizer import Tokenizer, TokenizerError
@@ -258,7 +258,7 @@ class QwenVL:
         return Reply.read(
             text,
             self.markup,
-            frames=frames_of(encoded.grids, self.config.vision.patch_size),
+            frames=[frame_size(grid, self.config.vision.patch_size) for grid in encoded.grids.tolist()],
             image_sizes=encoded.image_sizes,
             usage=Usage(len(encoded), len(draft.tokens), len(encoded.visual_slots)),
             finish_reason=draft.finish_reason or "stop",

@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from qwenvl.families.spec import Markup
 from qwenvl.processing.regions import read_places, strip_markup
 from qwenvl.processing.spans import read_spans
 from qwenvl.processing.tools import ToolCall, read_calls, strip_calls
 from qwenvl.types import Point, Region, TimeSpan
-
-if TYPE_CHECKING:
-    import numpy as np
 
 FinishReason = Literal["stop", "length"]
 
@@ -106,11 +103,6 @@ class Reply:
             for region in self.regions
             if region.image < len(self.image_sizes)
         )
-
-
-def frames_of(grids: np.ndarray, patch_size: int) -> tuple[tuple[int, int], ...]:
-    """(width, height) in pixels that each picture was resized to, from grids (n, 3) of patches in time, height, width."""
-    return tuple((int(width) * patch_size, int(height) * patch_size) for _, height, width in grids)
 
 
 def readable(text: str, markup: Markup) -> str:

@@ -19,8 +19,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from qwenvl.families.spec import FamilySpec, Markup
-from qwenvl.processing.json_regions import write_places
-from qwenvl.processing.regions import Piece, Special, write_regions
+from qwenvl.processing.regions import Piece, Special, write_parts
 from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.types import (
     IGNORE_INDEX,
@@ -203,22 +202,13 @@ class _Writer:
             if kind is TextPart:
                 pieces += [part.text for part in group if isinstance(part, TextPart)]
             elif kind is RegionPart:
-                pieces += self._regions([part for part in group if isinstance(part, RegionPart)])
+                marked = [part for part in group if isinstance(part, RegionPart)]
+                pieces += write_parts(marked, self._markup, self._frames, self._where)
             elif kind in self._seen:
                 for _ in group:
                     pieces += self._picture_pieces(kind)
             else:
                 raise RenderError(f"{self._where}: {self.spec.name} takes no {kind.__name__}; give text, pictures or regions")
-        return pieces
-
-    def _regions(self, parts: Sequence[RegionPart]) -> list[Piece]:
-        """Phrases and places that follow each other: in JSON one list."""
-        if self._markup.style == "json" and all(part.regions for part in parts):
-            return [write_places(parts, self._frames, self._where)]
-        pieces: list[Piece] = []
-        for part in parts:
-            frame = self._frames.get(part.regions[0].image) if part.regions else None
-            pieces += write_regions(part, self._markup, self._where, frame)
         return pieces
 
     def _picture_pieces(self, kind: type) -> list[Piece | Picture]:

@@ -11,7 +11,7 @@ from qwenvl.config import ModelConfig
 from qwenvl.families import get_family
 from qwenvl.families.spec import FamilySpec, Markup
 from qwenvl.processing.chat import PlaceholderError, render
-from qwenvl.processing.grid import SizeError, image_grid, window_plan
+from qwenvl.processing.grid import SizeError, frame_size, image_grid, window_plan
 from qwenvl.processing.image import ImageError, ReadyPicture, image_to_patches, open_image
 from qwenvl.processing.positions import positions_of
 from qwenvl.processing.tokenizer import Tokenizer, TokenizerError
@@ -64,8 +64,7 @@ class Processor:
         if pictures is None:
             pictures = self._ready_all(sample, where)
         counts = [self.spec.visual_tokens(self.config, picture.grid) for picture in pictures]
-        patch = self.config.vision.patch_size
-        frames = [(picture.grid[2] * patch, picture.grid[1] * patch) for picture in pictures]
+        frames = [frame_size(picture.grid, self.config.vision.patch_size) for picture in pictures]
         rendered = render(
             sample, self.tokenizer, self.spec, style, counts, for_generation, self.markup, numbered=numbered, frames=frames
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -79,6 +80,11 @@ def image_grid(
     bounds = pixel_bounds(min_pixels, max_pixels, rules.min_pixels, rules.max_pixels)
     wide, high = smart_size(width, height, unit_side(vision), *bounds, rules.max_ratio)
     return (1, high // vision.patch_size, wide // vision.patch_size)
+
+
+def frame_size(grid: Sequence[int], patch_size: int) -> tuple[int, int]:
+    """(width, height) in pixels that a picture or clip of a grid (time, height, width) was resized to."""
+    return grid[2] * patch_size, grid[1] * patch_size
 
 
 def window_plan(grids: np.ndarray, vision: VisionConfig) -> Windows | None:

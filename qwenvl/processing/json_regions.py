@@ -64,16 +64,6 @@ def write_places(parts: Sequence[RegionPart], frames: Mapping[int, Frame], where
     return "```json\n[\n" + ",\n".join(lines) + "\n]\n```"
 
 
-def write_points(part: RegionPart, frames: Mapping[int, Frame], where: str = "sample") -> str:
-    """The points of a phrase as XML: `<points x1="12" y1="34" alt="dog">dog</points>`. Raises RegionError as `write_places`."""
-    if not part.regions or any(region.kind != "point" for region in part.regions):
-        raise RegionError(f"{where}: XML points are for points only; write boxes as JSON")
-    pixels = [_pixels(region, frames, where) for region in part.regions]
-    pairs = " ".join(f'x{number}="{x}" y{number}="{y}"' for number, (x, y) in enumerate(pixels, start=1))
-    phrase = part.phrase or ""
-    return f'<points {pairs} alt="{html.escape(phrase)}">{html.escape(phrase, quote=False)}</points>'
-
-
 def find_places(text: str) -> list[Written]:
     """Every place that a text names as JSON, XML points or HTML, in order. Any text is read; what is no place is passed over."""
     places = [place for found in find_json(text) for place in _json_places(found.value, found.start)]

@@ -7,7 +7,7 @@ In tags, coordinates are integers in [0, scale) of the picture's width and heigh
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qwenvl.families.spec import Markup
@@ -66,6 +66,16 @@ def write_regions(part: RegionPart, markup: Markup, where: str = "sample", frame
 def markup_text(pieces: Sequence[Piece]) -> str:
     """Pieces as the text that a tokenizer's `decode` would give."""
     return "".join(piece.name if isinstance(piece, Special) else piece for piece in pieces)
+
+
+def write_parts(parts: Sequence[RegionPart], markup: Markup, frames: Mapping[int, Frame], where: str = "sample") -> list[Piece]:
+    """Phrases and places that follow each other: tags one after the other, in JSON one list. `frames` by Region.image."""
+    if markup.style == "json" and all(part.regions for part in parts):
+        return [write_places(parts, frames, where)]
+    pieces: list[Piece] = []
+    for part in parts:
+        pieces += write_regions(part, markup, where, frames.get(part.regions[0].image) if part.regions else None)
+    return pieces
 
 
 def read_regions(

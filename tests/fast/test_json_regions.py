@@ -12,7 +12,7 @@ from qwenvl.families import get_family
 from qwenvl.families.spec import Markup
 from qwenvl.inference.reply import Reply, Usage, readable
 from qwenvl.processing.chat import render
-from qwenvl.processing.json_regions import write_places, write_points
+from qwenvl.processing.json_regions import write_places
 from qwenvl.processing.loose_json import find_json
 from qwenvl.processing.regions import markup_text, read_places, read_regions, strip_markup, text_to_parts, write_regions
 from qwenvl.processing.spans import read_spans, read_time
@@ -47,9 +47,7 @@ def test_places_are_written_as_published() -> None:
     dog, spot = Region.box(0.1, 0.2, 0.35, 1.0), Region("point", ((0.5, 0.5),))
     written = '```json\n[\n\t{"bbox_2d": [100, 100, 350, 500], "label": "狗"},\n\t{"point_2d": [500, 250]}\n]\n```'
     assert write_places([RegionPart("狗", (dog,)), RegionPart(None, (spot,))], {0: FRAME}) == written
-    part = RegionPart("a <b> & c", (spot, Region("point", ((0.0, 1.0),))))
     points = '<points x1="500" y1="250" x2="0" y2="500" alt="a &lt;b&gt; &amp; c">a &lt;b&gt; &amp; c</points>'
-    assert write_points(part, {0: FRAME}) == points
     assert [region.label for region in read_regions(points, JSON, frame=FRAME)] == ["a <b> & c"] * 2
     one = '```json\n[\n\t{"bbox_2d": [100, 100, 350, 500], "label": "dog"}\n]\n```'
     assert markup_text(write_regions(RegionPart("dog", (dog,)), JSON, frame=FRAME)) == one
@@ -69,8 +67,6 @@ def test_places_are_written_as_published() -> None:
 def test_what_cannot_be_written_names_the_sample(region: Region, reason: str) -> None:
     with pytest.raises(RegionError, match=f"sample 's7': .*{reason}"):
         write_places([RegionPart("dog", (region,))], {0: FRAME}, "sample 's7'")
-    with pytest.raises(RegionError, match="XML points are for points"):
-        write_points(RegionPart("dog", (region,)), {0: FRAME})
 
 
 def test_places_that_follow_each_other_are_one_list_in_the_text() -> None:
