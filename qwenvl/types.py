@@ -114,7 +114,18 @@ class RegionPart:
     regions: tuple[Region, ...] = ()
 
 
-Part = TextPart | ImagePart | VideoPart | RegionPart
+@dataclass(frozen=True, slots=True)
+class CoordinatesPart:
+    """The bare numbers of a place, joined by `separator`: what stands in an attribute of HTML or in an argument of an action.
+
+    As everywhere, they are written in the frame of the model that reads them.
+    """
+
+    region: Region
+    separator: str = " "
+
+
+Part = TextPart | ImagePart | VideoPart | RegionPart | CoordinatesPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +157,24 @@ class Sample:
     @property
     def images(self) -> list[ImagePart]:
         return [part for part in self.visuals if isinstance(part, ImagePart)]
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceSample:
+    """Two answers to one prompt, a conversation that ends with the user's turn: `chosen` is preferred to `rejected`.
+
+    Where it is stored, `data.record` says.
+    """
+
+    prompt: Sample
+    chosen: Message
+    rejected: Message
+
+    @property
+    def answered(self) -> tuple[Sample, Sample]:
+        """The conversation with the chosen answer, and with the rejected one."""
+        messages = self.prompt.messages
+        return replace(self.prompt, messages=(*messages, self.chosen)), replace(self.prompt, messages=(*messages, self.rejected))
 
 
 def name_of(sample_id: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qwenvl.config import DecoderConfig, ModelConfig, ResamplerConfig, VisionConfig
+from qwenvl.families import get_family
 from qwenvl.processing.tokenizer import Tokenizer, train_tokenizer
 
 DATA = Path(__file__).parent / "data"
@@ -20,10 +21,10 @@ CORPUS = [
 ]
 
 
-@lru_cache(1)
-def small_tokenizer() -> Tokenizer:
-    """A trained tokenizer of 320 ids."""
-    return train_tokenizer(CORPUS, 320)
+@lru_cache
+def small_tokenizer(family: str = "qwen_vl") -> Tokenizer:
+    """A trained tokenizer of 320 ids, and one more in the families that take videos."""
+    return train_tokenizer(CORPUS, 320).of_family(get_family(family))
 
 
 def golden_ranks() -> dict[bytes, int]:

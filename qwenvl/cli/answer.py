@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -45,8 +45,7 @@ class Loading:
     dtype: DType = None
     """By default bfloat16 on a GPU, and on the CPU what the file holds."""
     style: PromptStyle = None
-    """How the question reaches the model: in turns, or as the whole prompt, which a base model goes on from. By default what its
-    generation_config.json says; without a word there, in turns."""
+    """How a question reaches the model: in turns, or raw, the whole prompt as it stands. By default as the checkpoint says."""
 
     def load(self) -> QwenVL:
         from qwenvl.inference.model import load
@@ -61,7 +60,7 @@ class Seeing:
     fps: FramesPerSecond = None
     """Frames to draw from a clip per second, or auto: by how much it changes. For a folder of frames: the rate of taking them."""
     max_frames: Whole = None
-    """Most frames to draw from a clip."""
+    """Most frames to draw from a clip; 768 for the published models if not given. Long clips get smaller frames, to fit."""
     min_pixels: Whole = None
     """Enlarge pictures and frames of fewer pixels (width times height), for models that keep the aspect ratio."""
     max_pixels: Whole = None
@@ -126,10 +125,13 @@ def show(chunks: Iterable[str | Reply], markup: Markup, raw: bool, out: TextIO) 
     """
     from qwenvl.inference.reply import readable
     from qwenvl.inference.text_stream import ReadableStream
-    from qwenvl.processing.tools import CALL_TAGS
+    from qwenvl.processing.regions import style_of
+    from qwenvl.processing.tools import CALL_TAGS, strip_calls
 
-    raw = raw or markup.style == "json"
-    people = ReadableStream(lambda text: readable(text, markup), (markup.ref, markup.box, markup.quad, CALL_TAGS))
+    if style_of(markup).inline:
+        people = ReadableStream(lambda text: readable(text, markup), (markup.ref, markup.box, markup.quad, CALL_TAGS))
+    else:
+        people = ReadableStream(strip_calls, (CALL_TAGS,))
     shown: list[str] = []
 
     def write(text: str) -> None:
@@ -163,14 +165,13 @@ def describe(region: PixelRegion, pictures: int) -> str:
 
 
 def show_found(reply: Reply, out: TextIO, style: Style = "chat") -> None:
-    """The places, times and calls of an answer, one a line; on stderr what explains an answer that is empty, clamped or cut."""
+    """The places, times and calls of an answer, one a line, calls as JSON; on stderr why an answer is empty, clamped or cut."""
     for region in reply.pixels:
         print("  " + describe(region, len(reply.image_sizes)), file=out)
     for span in reply.spans:
         print(f"  {span.label or 'then'}: {span.start:.2f} s to {span.end:.2f} s", file=out)
     for call in reply.tool_calls:
-        written = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items())
-        print(f"  calls {call.name}({written})", file=out)
+        print(json.dumps(asdict(call), ensure_ascii=False), file=out)
     if not reply.readable.strip() and not (reply.pixels or reply.tool_calls):
         print(f"({_why_nothing(reply, style)})", file=sys.stderr)
     if reply.clamped:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from qwenvl.cli.answer import Decoding, Loading, Seeing, Seen, check_output, save_boxes, show, show_found
-from qwenvl.cli.options import Flag, OutPicture, UsageError, Whole, parse
+from qwenvl.cli.options import Flag, Functions, OutPicture, UsageError, Whole, parse
+from qwenvl.cli.tools import check_calling, read_tools
 
 if TYPE_CHECKING:
     from qwenvl.inference.model import QwenVL, Reply
@@ -32,6 +33,7 @@ qwenvl ask photo.png "图里有什么？" --json
 qwenvl ask first.png second.png "What is in the second picture?"
 qwenvl ask clip.mp4 "When does the dog appear?" --fps 2 --model qwen2.5-vl-nano
 qwenvl ask photo.png "What is this?" --temperature 0.7 --seed 1
+qwenvl ask photo.png "How warm is it there?" --tools functions.json --model Qwen/Qwen2.5-VL-3B-Instruct
 qwenvl ask photo.png " What is this? Answer:" --model qwen-vl-nano
 """
 
@@ -52,6 +54,8 @@ class Ask:
     seeing: Annotated[Seeing, tyro.conf.arg(name="")] = field(default_factory=Seeing)
     tiles: Whole = None
     """Show each picture as up to this many tiles too, at most 12, for models that resize every picture to one square."""
+    tools: Functions = None
+    """Functions that the model may call: a list of {name, description, parameters}. Each call is printed as a line of JSON."""
     decoding: Annotated[Decoding, tyro.conf.arg(name="")] = field(default_factory=Decoding)
 
 
@@ -60,19 +64,23 @@ def main(arguments: list[str]) -> int:
     names, question = split_inputs(given.inputs)
 
     from qwenvl.inference.sampling import GenerationOptions
+    from qwenvl.processing.tools import with_tools
 
     options = GenerationOptions.of(**given.decoding.options())
     if given.boxes is not None:
         check_output(given.boxes, names)
 
-    # Everything that can be wrong with the pictures is found before a model is loaded.
+    # Everything that can be wrong with the files is found before a model is loaded.
+    functions = read_tools(given.tools)
     seen = [given.seeing.open(name) for name in names]
     pictures = [item.picture for item in seen]
     if given.boxes is not None and not any(pictures):
         raise UsageError("--boxes needs a picture: qwenvl ask IMAGE QUESTION --boxes OUT.png")
 
     model = given.loading.load()
+    check_calling(model, functions)
     messages: Any = [{"role": "user", "content": [*(item.part for item in seen), {"type": "text", "text": question}]}]
+    messages = with_tools(messages, functions, model.spec.chat)
     tiles: tuple[Tile, ...] = ()
     if given.tiles is not None:
         messages, tiles = cut(model, messages, given.tiles)

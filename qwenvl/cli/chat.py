@@ -7,21 +7,24 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from qwenvl.cli.answer import Decoding, Loading, Seeing, Seen, check_output, save_boxes, show, show_found
-from qwenvl.cli.options import Flag, parse
+from qwenvl.cli.options import Flag, Functions, parse
+from qwenvl.cli.tools import check_calling, read_tools
 from qwenvl.types import QwenVLError
 
 if TYPE_CHECKING:
     from qwenvl.inference.model import QwenVL, Reply
     from qwenvl.inference.sampling import GenerationOptions
+    from qwenvl.processing.video import KeptClips
 
 HELP = """\
 /image PATH   add a picture or a clip to the next question
 /boxes [OUT]  save the picture with the last answer's boxes drawn
+/result TEXT  give the model what a function returned that it called
 /reset        forget the conversation and its pictures
 /help         this list
 /quit         leave (Ctrl-D too); Ctrl-C stops an answer"""
@@ -42,18 +45,23 @@ class Chat:
     raw: Flag = False
     """Show the model's markup of places as it wrote it."""
     seeing: Annotated[Seeing, tyro.conf.arg(name="")] = field(default_factory=Seeing)
+    tools: Functions = None
+    """Functions that the model may call: a list of {name, description, parameters}. Each call is printed as a line of JSON."""
     decoding: Annotated[Decoding, tyro.conf.arg(name="")] = field(default_factory=Decoding)
 
 
 def main(arguments: list[str]) -> int:
     given: Chat = parse(Chat, arguments, "qwenvl chat", SUMMARY, EXAMPLES)
     from qwenvl.inference.sampling import GenerationOptions
+    from qwenvl.processing.video import KeptClips
 
     options = GenerationOptions.of(**given.decoding.options())
+    functions = read_tools(given.tools)
     waiting = [given.seeing.open(name) for name in given.images]
     model = given.loading.load()
     model.need_processor()
-    conversation = Conversation(model, options, given.raw, given.seeing, waiting=waiting)
+    check_calling(model, functions)
+    conversation = Conversation(model, options, KeptClips(), given.raw, given.seeing, functions, waiting=waiting)
     interactive = sys.stdin is not None and sys.stdin.isatty()
     if interactive:
         print(f"{given.loading.model}: {_counted(waiting)} waiting for the first question; /help lists the commands")
@@ -71,12 +79,14 @@ def main(arguments: list[str]) -> int:
 
 @dataclass
 class Conversation:
-    """The history so far, the pictures in it, and those that wait for the next question."""
+    """The history so far, the pictures in it, those that wait for the next question, and the clips, which are read once."""
 
     model: QwenVL
     options: GenerationOptions
+    kept: KeptClips
     raw: bool = False
     seeing: Seeing = field(default_factory=Seeing)
+    functions: list[dict[str, Any]] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=list)
     shown: list[Seen] = field(default_factory=list)
     waiting: list[Seen] = field(default_factory=list)
@@ -88,7 +98,7 @@ class Conversation:
         if not line:
             return True
         if not line.startswith("/"):
-            self.ask(line)
+            self.say("user", line)
             return True
         command, _, argument = line.partition(" ")
         argument = argument.strip()
@@ -98,7 +108,10 @@ class Conversation:
             print(HELP)
         elif command == "/reset":
             self.messages, self.shown, self.waiting, self.last = [], [], [], None
+            self.kept.forget()
             print("forgotten")
+        elif command == "/result":
+            self.give(argument)
         elif command == "/image":
             self.add(argument)
         elif command == "/boxes":
@@ -115,13 +128,25 @@ class Conversation:
         what = f"{seen.picture.width} x {seen.picture.height}" if seen.picture else "a clip"
         print(f"{len(self.shown) + len(self.waiting)}: {what}, goes with the next question")
 
-    def ask(self, question: str) -> None:
+    def give(self, result: str) -> None:
+        """Say what a function returned that the last answer called."""
+        if self.last is None or not self.last.tool_calls:
+            raise QwenVLError("the last answer called no function; ask a question, or start chat with --tools")
+        if not result:
+            raise QwenVLError("/result needs what the function returned")
+        self.say("tool", result)
+
+    def say(self, role: Literal["user", "tool"], text: str) -> None:
+        """Go on with what waits and a text, and show the answer. Nothing changes where there is none."""
         from qwenvl.processing.encode import ContextError
+        from qwenvl.processing.tools import with_tools
 
         seen = [item.part for item in self.waiting]
-        asked = [*self.messages, {"role": "user", "content": [*seen, {"type": "text", "text": question}]}]
+        asked = [*self.messages, {"role": role, "content": [*seen, {"type": "text", "text": text}]}]
+        told = with_tools(asked, self.functions, self.model.spec.chat)
         try:
-            reply = show(self.model.stream(asked, options=self.options), self.model.markup, self.raw, sys.stdout)
+            chunks = self.model.stream(told, options=self.options, kept=self.kept)
+            reply = show(chunks, self.model.markup, self.raw, sys.stdout)
             answer = reply.text
         except KeyboardInterrupt as interrupt:
             reply, answer = None, "".join(interrupt.args)

@@ -44,8 +44,8 @@ def cost(options: Info, config: ModelConfig, spec: FamilySpec) -> int:
 
 def _clip_grid(options: Info, config: ModelConfig, spec: FamilySpec, size: tuple[int, int]) -> tuple[tuple[int, int, int], int]:
     """(patches in time, height, width) of a clip, and its frames."""
-    from qwenvl.processing.grid import smart_size, unit_side
-    from qwenvl.processing.video import frame_bounds, frame_count
+    from qwenvl.processing.clip_rules import clip_size, frame_count
+    from qwenvl.processing.video import clip_room
     from qwenvl.types import QwenVLError, VideoPart
 
     vision, rules, seconds, fps = config.vision, spec.videos, options.seconds or 0.0, options.fps
@@ -56,7 +56,7 @@ def _clip_grid(options: Info, config: ModelConfig, spec: FamilySpec, size: tuple
     step, total = vision.temporal_patch_size, max(round(seconds * NATIVE_FPS), 1)
     frames = frame_count(total, NATIVE_FPS, fps or rules.fps, rules.min_frames, rules.max_frames, step)
     part = VideoPart(None, min_pixels=options.min_pixels, max_pixels=options.max_pixels)
-    wide, high = smart_size(*size, unit_side(vision), *frame_bounds(part, rules, frames, step), spec.images.max_ratio)
+    wide, high = clip_size(config, spec, part, frames, size, clip_room(config))
     return (-(-frames // step), high // vision.patch_size, wide // vision.patch_size), frames
 
 

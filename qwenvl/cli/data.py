@@ -45,6 +45,8 @@ class Scene:
     language: Literal["en", "zh", "both"] = "both"
     style: Literal["raw", "chat", "both"] = "both"
     """The paper's pre-training formats, or chat."""
+    preset: str = "qwen-vl-nano"
+    """The model that reads them (`qwenvl model list`): places are written as it writes them."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ def main(arguments: list[str]) -> int:
 def draw_scenes(options: Scene) -> int:
     from qwenvl.data.inspect import contact_sheet, scene_page
     from qwenvl.data.synth.scene import SceneSpec, generate_scene
+    from qwenvl.families import find_preset
     from qwenvl.runtime import atomic_write
     from qwenvl.types import QwenVLError
 
@@ -145,12 +148,13 @@ def draw_scenes(options: Scene) -> int:
     spec = SceneSpec(kind=options.kind, split=options.split)
     scenes = [generate_scene(spec, options.seed, options.index + number) for number in range(options.count)]
     languages, styles = _wanted(options)
+    preset = find_preset(options.preset)
     with atomic_write(options.out) as temporary:
         if options.out.suffix.lower() == ".png":
             # 128 colours: half the bytes, and no difference that the eye would find.
             contact_sheet(scenes).quantize(128).save(temporary, format="png", optimize=True)
         else:
-            temporary.write_text(scene_page(scenes, languages, styles, options.seed), encoding="utf-8")
+            temporary.write_text(scene_page(scenes, languages, styles, options.seed, preset), encoding="utf-8")
     print(f"{options.out}: {options.count} scenes")
     return 0
 

@@ -14,8 +14,8 @@ import sys
 
 # Verb -> its module, which has `main(arguments: list[str]) -> int`, and one line of help.
 VERBS: dict[str, tuple[str, str]] = {
-    "ask": ("qwenvl.cli.ask", "ask one question about pictures; draw the boxes of the answer"),
-    "chat": ("qwenvl.cli.chat", "talk about pictures, turn by turn"),
+    "ask": ("qwenvl.cli.ask", "ask one question about pictures and clips; draw the boxes of the answer"),
+    "chat": ("qwenvl.cli.chat", "talk about pictures and clips, turn by turn"),
     "model": ("qwenvl.cli.model", "list models, compare several, check one, or count its parameters"),
     "data": ("qwenvl.cli.data", "look at synthetic scenes; train the small vocabulary"),
     "train": ("qwenvl.cli.train", "train by a recipe, or resume a run"),
@@ -33,7 +33,8 @@ examples:
   qwenvl doctor
   qwenvl VERB --help    options and examples of one verb
 
-QWENVL_OFFLINE=1 forbids downloads; QWENVL_DEBUG=1 shows the traceback of an error."""
+QWENVL_OFFLINE=1 forbids downloads; QWENVL_DEBUG=1 shows the traceback of an error.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
 
 
 def main(arguments: list[str] | None = None) -> int:

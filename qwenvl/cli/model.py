@@ -49,9 +49,9 @@ class Info:
     picture: Annotated[str | None, tyro.conf.arg(metavar="WIDTHxHEIGHT", help_behavior_hint="")] = None
     """Say instead what a picture of this size becomes, and its visual tokens; with --seconds, those of a clip of such frames."""
     min_pixels: Whole = None
-    """Bounds of the picture or of each frame, as for `ask`."""
+    """Enlarge the picture or frames if they have fewer pixels, as for `ask`."""
     max_pixels: Whole = None
-    """The other bound."""
+    """Reduce them if they have more."""
     seconds: Number = None
     """Length of the clip."""
     fps: Number = None

@@ -19,6 +19,7 @@ Number = Annotated[float | None, _QUIET]
 FramesPerSecond = Annotated[float | Literal["auto"] | None, _QUIET, tyro.conf.arg(metavar="FPS|auto")]
 PromptStyle = Annotated[Literal["chat", "raw"] | None, _QUIET, tyro.conf.arg(metavar="chat|raw")]
 OutPicture = Annotated[Path | None, _QUIET, tyro.conf.arg(metavar="OUT.png")]
+Functions = Annotated[Path | None, _QUIET, tyro.conf.arg(metavar="FUNCTIONS.json")]
 OutFolder = Annotated[Path | None, _QUIET, tyro.conf.arg(metavar="FOLDER")]
 """None unless given; what that means is in the option's help."""
 Model = Annotated[str, tyro.conf.arg(metavar="NAME|FOLDER|HUB_ID")]

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from qwenvl.data.answers import Choices
+from qwenvl.data.formats import WHEN_ANSWER, time_span
 from qwenvl.data.synth.clip import Clip, Track
 from qwenvl.data.synth.names import COLOUR_NAMES, article, counted, described
 from qwenvl.data.wording import Turn, Voice, listing, opened, the
@@ -92,12 +93,11 @@ def when(clip: Clip, voice: Voice) -> list[Turn]:
 
 def _when(track: Track, voice: Voice) -> Turn:
     """In the words of Qwen2.5-VL's cookbook (QwenLM/Qwen2.5-VL, 2025-02-10), "Give the query: '...', when does ...", or in ours."""
-    name, span = _name(track, voice), f"{track.start:.1f} - {track.end:.1f}"
-    short = voice.say(f"{span} seconds", f"{span}秒")
+    name, short = _name(track, voice), time_span(track.start, track.end, voice.language)
     if voice.happens(_PUBLISHED):
         kind = "clip_query"
         asked = voice.phrasing(kind).format(event=voice.say(f"{name} appears", f"{name}出现"))
-        long = voice.say(f"The given query happens in {short}.", f"所述内容发生在{short}。")
+        long = WHEN_ANSWER[voice.language].format(span=short)
     else:
         kind = "clip_when"
         asked = voice.phrasing(kind).format(thing=name)

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
+from qwenvl.data.places import for_markup, has_points
 from qwenvl.data.synth.names import Language
 from qwenvl.data.synth.scene import Scene
-from qwenvl.data.tasks import TASKS, questions, two_picture_dialogue
-from qwenvl.families.spec import Markup
-from qwenvl.processing.regions import markup_text, write_regions
+from qwenvl.data.tasks import POINTING, TASKS, questions, two_picture_dialogue
+from qwenvl.families import family_of_preset
+from qwenvl.families.spec import Preset
+from qwenvl.processing.grid import frame_size, image_grid
+from qwenvl.processing.regions import parts_text
 from qwenvl.processing.tokenizer import Tokenizer
-from qwenvl.types import IGNORE_INDEX, Encoded, ImagePart, Part, RegionPart, Sample, Style, TextPart
+from qwenvl.types import IGNORE_INDEX, Encoded, Sample, Style
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -29,23 +32,25 @@ section { display: flex; flex-wrap: wrap; gap: 1.5em; border-top: 1px solid #ccc
 svg { width: 22em; height: 22em; flex: none } polygon { fill: none; stroke: #f0f; stroke-width: .6 }
 table { border-collapse: collapse; flex: 1; min-width: 28em }
 td { padding: .1em .6em; vertical-align: top; border-bottom: 1px solid #eee }
-td:first-child { color: #888; white-space: nowrap } td:last-child { color: #b00020 }
+td:first-child { color: #888; white-space: nowrap } td:last-child { color: #b00020; white-space: pre-wrap }
 """
 
 
-def scene_page(scenes: Sequence[Scene], languages: Sequence[Language], styles: Sequence[Style], seed: int) -> str:
-    """An HTML page that stands alone. The answers, which training supervises, are red, as in the paper's Box B."""
+def scene_page(scenes: Sequence[Scene], languages: Sequence[Language], styles: Sequence[Style], seed: int, preset: Preset) -> str:
+    """An HTML page that stands alone. The answers, which training supervises, are red, as in the paper's Box B; places are written
+    as the preset's model is taught to write them."""
     rng = np.random.default_rng(seed)
+    tasks = (*TASKS, *POINTING) if has_points(preset.markup) else TASKS
     sections = ""
     for number, scene in enumerate(scenes):
         other = scenes[(number + 1) % len(scenes)]
         samples: list[Sample] = []
         for style, language in product(styles, languages):
-            for task in TASKS:
+            for task in tasks:
                 samples += questions(scene, task, language, style, rng)
             if style == "chat" and len(scenes) > 1:
                 samples.append(two_picture_dialogue(scene, other, language, rng))
-        rows = "".join(_rows(sample) for sample in samples)
+        rows = "".join(_rows(for_markup(sample, preset.markup), preset) for sample in samples)
         title = f"<p>seed {scene.seed}, index {scene.index}: {len(scene.things)} things on {html.escape(scene.background)}</p>"
         sections += f"<section><div>{_drawing(scene)}{title}</div><table>{rows}</table></section>"
     head = f'<head><meta charset="utf-8"><title>scenes</title><style>{_STYLE}</style></head>'
@@ -71,28 +76,19 @@ def _corners(box: tuple[float, float, float, float]) -> tuple[tuple[float, float
     return (left, top), (right, top), (right, bottom), (left, bottom)
 
 
-def _rows(sample: Sample) -> str:
+def _rows(sample: Sample, preset: Preset) -> str:
     """A table row for every turn; a sentence on its own has an empty question."""
+    spec, patch = family_of_preset(preset), preset.config.vision.patch_size
+    grids = [image_grid(preset.config, spec, *part.image.size) for part in sample.images]
+    frames = {number: frame_size(grid, patch) for number, grid in enumerate(grids)}
     rows = asked = ""
     for message in sample.messages:
-        said = html.escape(_written(message.parts))
+        said = html.escape(parts_text(message.parts, preset.markup, frames, picture="🖼"))
         if message.role == "user":
             asked = said
         else:
             rows += f"<tr><td>{sample.task} {sample.language}</td><td>{asked}</td><td>{said}</td></tr>"
     return rows
-
-
-def _written(parts: Sequence[Part]) -> str:
-    written = ""
-    for part in parts:
-        if isinstance(part, TextPart):
-            written += part.text
-        elif isinstance(part, RegionPart):
-            written += markup_text(write_regions(part, Markup(digits=3)))
-        elif isinstance(part, ImagePart):
-            written += "🖼"
-    return written
 
 
 # Neighbouring tokens take turns at two shades, so that their borders show: supervised, and only read.

@@ -1,12 +1,14 @@
-"""The stream of training rows: a pure function of (seed, epoch, index), the same for any number of ranks.
+"""The stream of training rows: the same for any number of ranks and workers, and resumed where it stopped.
 
-Step s of a run takes rows s * B to s * B + B - 1 of the stream; ranks and micro-batches only divide them. So the state of the
-stream is the number of the next step, and a resumed run reads on where it stopped, on other ranks too.
+Row r of a run is row r // L of lane r % L, of L lanes that know nothing of each other. Step s takes rows s * B to s * B + B - 1;
+rank k of n takes every n-th of them from the k-th on, so a lane belongs to one rank, and there to one worker. The state of the
+stream is the number of the next step and, for sources that need one, a state per lane.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,13 +16,18 @@ import numpy as np
 
 from qwenvl.config import ConfigError
 from qwenvl.processing.collate import collate
-from qwenvl.types import Batch, Encoded
+from qwenvl.types import Batch, Encoded, QwenVLError
 
 if TYPE_CHECKING:
     import torch
 
+    from qwenvl.data.workers import WorkerPool
+
 SCENES_PER_ROW = 64
 """Scene numbers set aside for each row, so that no two rows ever show the same scene."""
+
+NAMED = 100
+"""Refused samples that are kept by name; more are only counted."""
 
 
 @dataclass(slots=True)
@@ -31,36 +38,137 @@ class Row:
     targets: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Refused:
+    """Samples that were left out: how many for each source and kind of reason, and the first of them with the whole reason."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    named: list[str] = field(default_factory=list)
+
+    def add(self, source: str, error: QwenVLError) -> None:
+        self.counts[f"{source}: {type(error).__name__}"] += 1
+        self.named = [*self.named, f"{source}: {error}"][:NAMED]
+
+    def join(self, other: Refused) -> None:
+        self.counts += other.counts
+        self.named = [*self.named, *other.named][:NAMED]
+
+
+class Lane(Protocol):
+    """The rows of one lane, one after the other. `state`: plain data from which another one goes on behind the last row given,
+    or None where the number of that row says all. `refused`: samples left out since the last row but one."""
+
+    @property
+    def state(self) -> Any: ...
+
+    @property
+    def refused(self) -> Refused: ...
+
+    def next(self) -> Row: ...
+
+
 class RowSource(Protocol):
     """Where rows come from. `tasks` names what `Encoded.task` may say ("a+b" for branches of several tasks)."""
 
-    tasks: tuple[str, ...]
+    @property
+    def tasks(self) -> tuple[str, ...]: ...
+
+    def lane(self, lane: int, lanes: int, start: int, state: Any) -> Lane:
+        """Lane `lane` of `lanes`, from its row `start` on; `state` is what it was there, None for a source that needs none."""
+        ...
+
+
+class NumberedSource(Protocol):
+    """Rows that depend on (seed, epoch, index) alone."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]: ...
 
     def row(self, seed: int, epoch: int, index: int) -> Row: ...
 
 
 @dataclass(frozen=True, slots=True)
-class RowStream:
-    source: RowSource
+class NumberedRows:
+    """RowSource of rows that are made from their number."""
+
+    source: NumberedSource
     seed: int
-    rows_per_step: int
     epoch: int = 0
 
     @property
     def tasks(self) -> tuple[str, ...]:
         return self.source.tasks
 
-    def batches(self, step: int, rank: int, size: int, micro_rows: int) -> list[Batch]:
-        """This rank's share of a step, as micro-batches of at most `micro_rows` rows.
+    def lane(self, lane: int, lanes: int, start: int, state: Any) -> NumberedLane:
+        return NumberedLane(self, lane + start * lanes, lanes)
 
-        Raises ConfigError if the ranks cannot share the rows evenly.
+
+@dataclass(slots=True)
+class NumberedLane:
+    rows: NumberedRows
+    index: int
+    lanes: int
+    state: None = None
+    refused: Refused = field(default_factory=Refused)
+
+    def next(self) -> Row:
+        row = self.rows.source.row(self.rows.seed, self.rows.epoch, self.index)
+        self.index += self.lanes
+        return row
+
+
+class RowStream:
+    """Batches of a run's steps. `pool` makes rows ahead in other processes; without it they are made when they are asked for."""
+
+    def __init__(self, source: RowSource, rows_per_step: int, lanes: int | None = None, pool: WorkerPool | None = None) -> None:
+        self.source, self.rows_per_step, self.lanes = source, rows_per_step, lanes or rows_per_step
+        self.pool = pool
+        self.refused = Refused()
+        if self.rows_per_step % self.lanes and self.lanes % self.rows_per_step:
+            raise ConfigError(f"data.lanes {self.lanes}: must divide data.rows_per_step {rows_per_step}, or be a multiple of it")
+        self.seek(0)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return self.source.tasks
+
+    def seek(self, step: int, states: Mapping[int, Any] | None = None) -> None:
+        """Go on at `step`, with what `states` said of the lanes there."""
+        self.step, self._states, self._open, self._of = step, dict(states or {}), {}, (0, 0)
+
+    def states(self) -> dict[int, Any]:
+        """What `seek` needs of the lanes of this rank, beside the step; empty for a source that needs nothing."""
+        return {lane: state for lane, state in self._states.items() if state is not None}
+
+    def batches(self, step: int, rank: int, size: int, micro_rows: int) -> list[Batch]:
+        """This rank's share of a step, as micro-batches of at most `micro_rows` rows. Steps are asked for in order.
+
+        Raises ConfigError if the ranks cannot share the rows evenly, and what a row's making raises.
         """
-        share, rest = divmod(self.rows_per_step, size)
-        if rest:
-            raise ConfigError(f"data.rows_per_step {self.rows_per_step}: cannot be shared by {size} processes; make it a multiple")
-        first = step * self.rows_per_step + rank * share
-        rows = [self.source.row(self.seed, self.epoch, first + offset) for offset in range(share)]
-        return [self._batch(rows[start : start + micro_rows]) for start in range(0, share, micro_rows)]
+        if self.rows_per_step % size or self.lanes % size:
+            of = f"data.rows_per_step {self.rows_per_step}" + (f" in {self.lanes} lanes" if self.lanes % size else "")
+            raise ConfigError(f"{of}: cannot be shared by {size} processes; make it a multiple")
+        if step != self.step or self._of not in ((0, 0), (rank, size)):
+            self.seek(step)
+        self._of = (rank, size)
+        numbers = range(step * self.rows_per_step + rank, (step + 1) * self.rows_per_step, size)
+        rows = [self._row(number) for number in numbers]
+        self.step += 1
+        return [self._batch(rows[start : start + micro_rows]) for start in range(0, len(rows), micro_rows)]
+
+    def _row(self, number: int) -> Row:
+        lane = number % self.lanes
+        if self.pool is not None:
+            row, self._states[lane], refused = self.pool.row(number, self._states)
+            self.refused.join(refused)
+            return row
+        if lane not in self._open:
+            self._open[lane] = self.source.lane(lane, self.lanes, number // self.lanes, self._states.get(lane))
+        reader = self._open[lane]
+        row = reader.next()
+        self._states[lane] = reader.state
+        self.refused.join(reader.refused)
+        return row
 
     def _batch(self, rows: Sequence[Row]) -> Batch:
         documents = [document for row in rows for document in row.documents]

@@ -8,6 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from qwenvl.data.formats import (
+    CAPTION_PROMPT,
+    GROUNDED_CAPTION_PROMPT,
+    OCR_QUAD_PROMPT,
+    REGION_IS,
+    REGION_WORD,
+    after_prompt,
+    question_prompt,
+)
 from qwenvl.data.synth.names import COLOUR_NAMES, article
 from qwenvl.data.wording import (
     Turn,
@@ -32,12 +41,6 @@ from qwenvl.types import Part, Region, RegionPart, TextPart
 
 if TYPE_CHECKING:
     from qwenvl.data.synth.scene import Scene, Thing
-
-# English prompts: the paper, Box B. The paper shows no Chinese ones: those are ours.
-CAPTION_PROMPT = {"en": "Generate the caption in English:", "zh": "用中文生成图片描述："}
-GROUNDED_CAPTION_PROMPT = {"en": "Generate the caption in English with grounding:", "zh": "用中文生成带定位的图片描述："}
-OCR_QUAD_PROMPT = {"en": "OCR with grounding:", "zh": "文字识别与定位："}
-REGION_WORD = {"en": "This", "zh": "这"}
 
 # A few frames keep captions natural; the first is drawn most, so that greedy decoding has one form to settle on.
 _FRAMES = {
@@ -105,7 +108,7 @@ def _captioned(kind: str, prompts: dict[str, str], parts: tuple[Part, ...], scen
 def _prompted(kind: str, prompts: dict[str, str], parts: tuple[Part, ...], voice: Voice) -> tuple[TextPart, tuple[Part, ...]]:
     """The prompt, and the answer as the style begins it: after a space in raw English, with a capital in English chat."""
     if voice.style == "raw":
-        return TextPart(prompts[voice.language]), ((TextPart(" "), *parts) if voice.language == "en" else parts)
+        return TextPart(prompts[voice.language]), after_prompt(parts, voice.language)
     first = parts[0]
     if isinstance(first, TextPart):
         parts = (TextPart(opened(first.text)), *parts[1:])
@@ -195,7 +198,7 @@ def _named(index: int, thing: Thing, scene: Scene, voice: Voice) -> Turn:
     called = a_thing(thing, voice.language)
     if voice.style == "raw":
         question: tuple[Part, ...] = (RegionPart(REGION_WORD[voice.language], (region,)),)
-        answer = voice.say(f" is {called}", f"是{called}")
+        answer = REGION_IS[voice.language] + called
     else:
         question = fill(voice.phrasing("naming"), RegionPart(None, (region,)))
         answer = voice.say(f"It is {called}.", f"是{called}。")
@@ -234,9 +237,7 @@ def ocr(scene: Scene, voice: Voice) -> list[Turn]:
     if not texts:
         return []
     asked, answer = voice.phrasing("ocr"), voice.say(", ", "，").join(texts)
-    prompt = asked
-    if voice.style == "raw":
-        prompt = voice.say(f" {asked} Answer:", f"{asked}答案：")
+    prompt = question_prompt(asked, voice.language) if voice.style == "raw" else asked
     reply = " " + answer if voice.style == "raw" and voice.language == "en" else answer
     extra = {"kind": "ocr", "question": asked, "answer": answer, "accept": [answer], "texts": texts}
     return [Turn((TextPart(prompt),), (TextPart(reply),), extra)]
@@ -251,7 +252,7 @@ def ocr_quad(scene: Scene, voice: Voice) -> list[Turn]:
     parts: Sequence[Part] = [RegionPart(thing.name, (quad,)) for thing, quad in zip(things, quads, strict=True)]
     if voice.style == "raw":
         asked = TextPart(OCR_QUAD_PROMPT[voice.language])
-        answer = (TextPart(" "), *parts) if voice.language == "en" else tuple(parts)
+        answer = after_prompt(parts, voice.language)
     else:
         asked, answer = TextPart(voice.phrasing("ocr_quad")), tuple(parts)
     texts = [thing.name for thing in things]

@@ -11,24 +11,28 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from qwenvl.families.spec import Markup
+from qwenvl.processing.regions import style_of
 from qwenvl.types import Message, Part, Region, RegionPart, Sample, TextPart
 
 
 def has_points(markup: Markup) -> bool:
     """Whether the markup can write a point."""
-    return markup.style == "json"
+    return "point" in style_of(markup).kinds
 
 
 def has_quads(markup: Markup) -> bool:
-    return markup.style == "tags"
+    return "quad" in style_of(markup).kinds
 
 
 def for_markup(sample: Sample, markup: Markup) -> Sample:
-    """The sample as it can be written: in JSON quads become the upright boxes around them, and an answer that marks phrases of a
-    sentence becomes the sentence and, on a new line, one list of its places. With tags it is the very same sample."""
-    if markup.style == "tags":
-        return sample
-    return replace(sample, messages=tuple(_listed(message) for message in sample.messages))
+    """The sample as it can be written: without quads, they become the upright boxes around them; where places are a list, an answer
+    that marks phrases of a sentence becomes the sentence and, on a new line, the list. With tags it is the very same sample."""
+    messages = sample.messages
+    if not has_quads(markup):
+        messages = tuple(Message(message.role, tuple(map(_without_quads, message.parts))) for message in messages)
+    if not style_of(markup).inline:
+        messages = tuple(map(_listed, messages))
+    return sample if messages is sample.messages else replace(sample, messages=messages)
 
 
 def upright(region: Region) -> Region:
@@ -49,11 +53,11 @@ def markup_record(markup: Markup) -> dict[str, Any]:
 
 
 def _listed(message: Message) -> Message:
-    parts = tuple(_without_quads(part) for part in message.parts)
+    parts = message.parts
     words = "".join(part.text for part in parts if isinstance(part, TextPart))
     marked = [part for part in parts if isinstance(part, RegionPart) and part.regions]
     if message.role != "assistant" or not words.strip() or not marked:
-        return Message(message.role, parts)
+        return message
     if marked[0] is parts[0]:  # its capital belongs to the sentence, not to the name
         phrase = marked[0].phrase or ""
         marked[0] = replace(marked[0], phrase=phrase[:1].lower() + phrase[1:])

@@ -11,7 +11,7 @@ import numpy as np
 from qwenvl.config import ConfigError, VisionConfig
 from qwenvl.data.clips import CLIP_TASKS, clip_questions
 from qwenvl.data.loader import SCENES_PER_ROW, Row, row_generator
-from qwenvl.data.mixture import DataRecipe, draw, draw_language, draw_scenes, jitter_regions, tasks_of
+from qwenvl.data.scene_recipe import DataRecipe, draw, draw_language, draw_scenes, jitter_regions, tasks_of
 from qwenvl.data.packing import interleave, isolate, prefix_length, share_prefix
 from qwenvl.data.places import for_markup, has_points
 from qwenvl.data.synth.clip import Clip, ClipSpec, clip_targets, generate_clip
@@ -20,9 +20,11 @@ from qwenvl.data.synth.scene import Scene, generate_scene
 from qwenvl.data.synth.spec import SceneSpec
 from qwenvl.data.tasks import POINTING, TASKS, questions, two_picture_dialogue
 from qwenvl.data.token_weights import TokenWeights
+from qwenvl.processing.clip_rules import draw_fps
 from qwenvl.processing.encode import Processor, ReadyPicture
 from qwenvl.processing.grid import frame_size, window_plan
-from qwenvl.processing.video import draw_fps
+from qwenvl.processing.video import Clip as VideoClip
+from qwenvl.processing.video import open_clip
 from qwenvl.types import Encoded, ImagePart, Sample, VideoPart
 
 MISSES = 4
@@ -151,21 +153,25 @@ class SceneRows:
         return self._finish([self._weighted(self._encode(sample, rng, pictures))], [first, second])
 
     def _clip(self, scenes: _Scenes, rng: np.random.Generator) -> Row:
-        """Questions about one clip. At a low rate nothing may happen to be in its frames: then the next one is taken."""
+        """Questions about one clip, as its sampled frames show it. Nothing may happen to be in them: then the next one is taken."""
         fps = draw_fps(rng) if self.recipe.clip_fps == "drawn" else self.recipe.clip_fps
-        clip = scenes.next_clip(self.recipe.clips, fps)
+        clip, video = self._sampled(scenes, fps)
         while scenes.left and not any(track.seen for track in clip.tracks):
-            clip = scenes.next_clip(self.recipe.clips, fps)
-        video = self.processor.ready(VideoPart(list(clip.frames), fps=clip.fps))
-        return self._alone(clip, video, self.recipe.clip_tasks, rng)
+            clip, video = self._sampled(scenes, fps)
+        return self._alone(clip, video.read(), self.recipe.clip_tasks, rng)
+
+    def _sampled(self, scenes: _Scenes, fps: float) -> tuple[Clip, VideoClip]:
+        """The next clip with those of its frames that the family's rules leave, and the same as it is going to be read."""
+        clip = scenes.next_clip(self.recipe.clips, fps)
+        video = open_clip(self.processor.config, self.processor.spec, VideoPart(list(clip.frames), fps=clip.fps))
+        return clip.sampled(video.times), video
 
     def _finish(self, documents: list[Encoded], shown: Sequence[Scene | Clip]) -> Row:
         """`shown`: what the documents' pictures and clips show, in order."""
         if not self.dense:
             return Row(documents)
-        merge = self.processor.config.vision.merge_size
         grids = [grid for document in documents for grid in document.grids.tolist()]
-        dense = [_targets(what, (time, rows, columns), merge) for what, (time, rows, columns) in zip(shown, grids, strict=True)]
+        dense = [_targets(what, grid, self.processor.config.vision) for what, grid in zip(shown, grids, strict=True)]
         classes = [np.empty(0, np.int64), *(classes for classes, _ in dense)]
         boxes = [np.empty((0, 4), np.float32), *(boxes for _, boxes in dense)]
         return Row(documents, {"patch_classes": np.concatenate(classes), "patch_boxes": np.concatenate(boxes)})
@@ -194,9 +200,12 @@ class _Scenes:
         self.left -= 1
 
 
-def _targets(shown: Scene | Clip, grid: tuple[int, int, int], merge: int) -> tuple[np.ndarray, np.ndarray]:
+def _targets(shown: Scene | Clip, grid: Sequence[int], vision: VisionConfig) -> tuple[np.ndarray, np.ndarray]:
     """Classes (P,) and boxes (P, 4) of the patches of one picture or clip."""
-    return clip_targets(shown, grid, merge) if isinstance(shown, Clip) else dense_targets(shown, grid[1:], merge)
+    time, rows, columns = grid
+    if isinstance(shown, Clip):
+        return clip_targets(shown, (time, rows, columns), vision.temporal_patch_size, vision.merge_size)
+    return dense_targets(shown, (rows, columns), vision.merge_size)
 
 
 def _check_tasks(recipe: DataRecipe) -> None:

@@ -11,7 +11,7 @@ from qwenvl.data.tasks import LANGUAGES, TASKS, questions, two_picture_dialogue
 from qwenvl.data.text_only import imaginary_scene
 from qwenvl.families import find_preset, get_family
 from qwenvl.families.spec import Markup
-from qwenvl.processing.regions import write_regions
+from qwenvl.processing.regions import write_parts
 from qwenvl.types import Part, RegionPart, Sample, Style, TextPart
 
 PRESET = "qwen-vl-nano"
@@ -68,6 +68,6 @@ def _plain_pieces(parts: Sequence[Part], markup: Markup) -> Iterator[str]:
         elif isinstance(part, RegionPart):
             yield from (run,) if run else ()
             run = ""
-            yield from (piece for piece in write_regions(part, markup) if isinstance(piece, str))
+            yield from (piece for piece in write_parts([part], markup) if isinstance(piece, str))
     if run:
         yield run

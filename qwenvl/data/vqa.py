@@ -20,6 +20,7 @@ from qwenvl.data.answers import (
     side_choices,
     yes_no_choices,
 )
+from qwenvl.data.formats import question_prompt
 from qwenvl.data.synth.names import COLOUR_NAMES, COLOURS, EMOJI, SHAPES, counted, described, number
 from qwenvl.data.wording import (
     APART,
@@ -69,10 +70,8 @@ def turn(ask: Ask, voice: Voice) -> Turn:
     asked = question(ask, voice)
     if voice.style == "chat":
         prompt, answer = asked, ask.long
-    elif voice.language == "en":
-        prompt, answer = f" {asked} Answer:", " " + ask.short
     else:
-        prompt, answer = f"{asked}答案：", ask.short
+        prompt, answer = question_prompt(asked, voice.language), voice.say(" ", "") + ask.short
     extra = {
         "kind": ask.kind, "question": asked, "answer": answer.strip(), "accept": [ask.short, ask.long],
         "value": ask.value, "choices": ask.choices, **ask.about,

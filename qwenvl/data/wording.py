@@ -30,11 +30,11 @@ Item = TypeVar("Item")
 
 
 @cache
-def phrasebook() -> dict[str, dict[str, list[str]]]:
-    """Kind of question -> language -> its phrasings, the last one held out from training."""
+def phrasebook(path: Path = PHRASES) -> dict[str, dict[str, list[str]]]:
+    """Kind of question -> language -> its phrasings, the last one held out from training. Shared: never change it."""
     import yaml
 
-    book: dict[str, dict[str, list[str]]] = yaml.safe_load(PHRASES.read_text(encoding="utf-8"))
+    book: dict[str, dict[str, list[str]]] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return book
 
 
@@ -61,9 +61,9 @@ class Voice:
     def say(self, english: str, chinese: str) -> str:
         return english if self.language == "en" else chinese
 
-    def phrasing(self, kind: str) -> str:
-        """One way to put a question of that kind, with its slots still open."""
-        phrasings = phrasebook()[kind][self.language]
+    def phrasing(self, kind: str, book: Path = PHRASES) -> str:
+        """One way to put a question of that kind of a book, with its slots still open."""
+        phrasings = phrasebook(book)[kind][self.language]
         return phrasings[-1] if self.held_out else phrasings[int(self.rng.random() * (len(phrasings) - 1))]
 
 

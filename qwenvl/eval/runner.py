@@ -13,7 +13,6 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib import metadata
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,9 +21,9 @@ from qwenvl.eval.task import Answer, EvaluationError, Prediction, Question, Scor
 from qwenvl.families.preprocessor import RULE_FILES
 from qwenvl.families.spec import FamilySpec, Markup
 from qwenvl.processing.grid import frame_size, image_grid
-from qwenvl.processing.regions import markup_text, write_parts
+from qwenvl.processing.regions import parts_text
 from qwenvl.runtime import atomic_write
-from qwenvl.types import Message, RegionPart, Sample, Style, TextPart
+from qwenvl.types import Message, Sample, Style
 
 if TYPE_CHECKING:
     from qwenvl.inference.model import QwenVL
@@ -141,16 +140,8 @@ def to_prediction(question: Question, answer: Answer, markup: Markup) -> Predict
 
 def plain_text(messages: Sequence[Message], markup: Markup | None = None, frame: tuple[int, int] | None = None) -> str:
     """The messages' words; regions as `markup` writes them (in pixels of `frame`, where it does), pictures left out."""
-    pieces = []
-    for message in messages:
-        for kind, group in groupby(message.parts, type):
-            if kind is TextPart:
-                pieces += [part.text for part in group if isinstance(part, TextPart)]
-            elif kind is RegionPart:
-                marked = [part for part in group if isinstance(part, RegionPart)]
-                frames = {region.image: frame for part in marked for region in part.regions} if frame else {}
-                pieces.append(markup_text(write_parts(marked, markup or Markup(), frames)))
-    return "".join(pieces)
+    frames = {0: frame} if frame else {}
+    return "".join(parts_text(message.parts, markup or Markup(), frames) for message in messages)
 
 
 def open_run(folder: Path, settings: dict[str, Any]) -> None:

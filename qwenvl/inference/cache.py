@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from qwenvl.config import DecoderConfig
-from qwenvl.models.attention import CachedLayout, Rows
+from qwenvl.models.attention import CachedLayout, Pattern, Rows
 
 
 class KVCache:
@@ -41,12 +41,12 @@ class KVCache:
         valid = offset < counts[:, None]
         sequences = torch.arange(len(new), device=device).repeat_interleave(counts)
         keys = max(self.lengths)
-        # Even prompts into an empty cache: the kernel's own causal pattern, which a mask would only slow down.
-        causal = not any(past) and rows.valid is None
+        # Prompts into an empty cache: the kernel's own causal pattern, which a mask would only slow down. It hides a row's padding.
+        causal = not any(past)
         blocked = None if causal else torch.arange(keys, device=device) > position[:, None, :, None]
         if blocked is not None and not bool(blocked.any()):
             blocked = None
-        return CachedLayout(rows, sequences, position[valid], keys, causal, blocked)
+        return CachedLayout(Pattern(rows, causal, blocked), sequences, position[valid], keys)
 
     def append(self, layer: int, keys: Tensor, values: Tensor, layout: CachedLayout) -> tuple[Tensor, Tensor]:
         """Store keys and values (T, K, d) of the tokens just made room for; return (N, K, S, d) of all."""

@@ -31,6 +31,7 @@ from qwenvl.processing.encode import (
     Processor,
     ReadyPicture,
     VisualSpan,
+    assemble,
     check_context,
     join_patches,
     ready_picture,
@@ -39,11 +40,10 @@ from qwenvl.processing.encode import (
 )
 from qwenvl.processing.grid import frame_size, window_plan
 from qwenvl.processing.messages import messages_to_sample
-from qwenvl.processing.positions import positions_of
 from qwenvl.processing.tokenizer import Tokenizer, TokenizerError
-from qwenvl.processing.video import ready_video
+from qwenvl.processing.video import KeptClips, ready_video
 from qwenvl.runtime import resolve_device, resolve_dtype
-from qwenvl.types import IGNORE_INDEX, Encoded, QwenVLError, Sample, Style, VideoPart
+from qwenvl.types import Encoded, QwenVLError, Sample, Style, VideoPart
 from qwenvl.weights.hub import resolve
 from qwenvl.weights.io import load_model, read_config
 
@@ -108,23 +108,30 @@ class QwenVL:
             raise QwenVLError(f"{self.name}: its folder has no tokenizer; put {wanted} there, or call logits() with token ids")
         return self.processor
 
-    def encode(self, messages: Sample | Sequence[Any], style: Style | None = None, numbered: bool | None = None) -> Encoded:
+    def encode(
+        self, messages: Sample | Sequence[Any], style: Style | None = None, numbered: bool | None = None,
+        kept: KeptClips | None = None,
+    ) -> Encoded:  # fmt: skip
         """Messages in the OpenAI shape (or a Sample) as the model reads them.
 
         Ending with a user's message it is a prompt, ready for the answer; ending with the assistant's it is the whole
         conversation, with labels. numbered: whether pictures and videos are numbered in chat ("Picture 1: ", `add_vision_id` of
-        the published template), by default as the family's template does. Raises QwenVLError for a folder without tokenizer.
+        the published template), by default as the family's template does. kept: clips of the conversation's earlier turns, which
+        are then not read again. Raises QwenVLError for a folder without tokenizer.
         """
         processor = self.need_processor()
         sample = messages if isinstance(messages, Sample) else messages_to_sample(messages, self.markup)
-        return processor.encode(sample, style or self.style, for_generation=not _answered(sample), numbered=numbered)
+        generating = not _answered(sample)
+        return processor.encode(sample, style or self.style, for_generation=generating, numbered=numbered, kept=kept)
 
-    def _prompt(self, messages: Sample | Sequence[Any], style: Style | None, numbered: bool | None) -> Encoded:
+    def _prompt(
+        self, messages: Sample | Sequence[Any], style: Style | None, numbered: bool | None, kept: KeptClips | None
+    ) -> Encoded:
         """Messages to be answered. Raises QwenVLError where they are answered already."""
         sample = messages if isinstance(messages, Sample) else messages_to_sample(messages, self.markup)
         if _answered(sample):
             raise QwenVLError("messages: the last one is the assistant's; end with a user's message, which is to be answered")
-        return self.encode(sample, style, numbered)
+        return self.encode(sample, style, numbered, kept)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Logits (T, vocab), float32, of one sequence without a cache; dynamic NTK and logn act beyond the trained length.
@@ -162,25 +169,9 @@ class QwenVL:
             raise QwenVLError(f"input_ids run from {ids.min()} to {ids.max()}, but the model's vocabulary from 0 to {last}")
         pictures, clips = self._ready(images, min_pixels, max_pixels), self._ready_clips(videos, min_pixels, max_pixels)
         visuals = _in_order(visual_spans(ids, self.config), pictures, clips)
-        grids = np.array([visual.grid for visual in visuals], dtype=np.int64).reshape(-1, 3)
         slots = visual_slots_of(ids, self.config, [self.spec.visual_tokens(self.config, visual.grid) for visual in visuals])
-        if position_ids is None:
-            seconds = [visual.seconds_per_grid for visual in visuals]
-            positions = positions_of(self.config, self.spec, len(ids), slots, grids, seconds)
-        else:
-            positions = _positions(position_ids, len(ids))
-        return self.forward(
-            Encoded(
-                input_ids=ids,
-                labels=np.full(len(ids), IGNORE_INDEX, dtype=np.int64),
-                position_ids=positions,
-                patches=join_patches(self.config, visuals),
-                grids=grids,
-                visual_slots=slots,
-                image_sizes=tuple(visual.size for visual in visuals),
-                windows=window_plan(grids, self.config.vision),
-            )
-        )
+        positions = None if position_ids is None else _positions(position_ids, len(ids))
+        return self.forward(assemble(self.config, self.spec, ids, slots, visuals, position_ids=positions))
 
     def visual(
         self, images: Sequence[Any] = (), min_pixels: int | None = None, max_pixels: int | None = None, videos: Sequence[Any] = ()
@@ -202,22 +193,22 @@ class QwenVL:
 
     def chat(
         self, messages: Sample | Sequence[Any], style: Style | None = None, options: GenerationOptions | None = None,
-        numbered: bool | None = None, **changes: Any,
+        numbered: bool | None = None, kept: KeptClips | None = None, **changes: Any,
     ) -> Reply:  # fmt: skip
-        """The answer to messages that end with the user's. `numbered` as in `encode`; other keywords are the fields of
+        """The answer to messages that end with the user's. `numbered` and `kept` as in `encode`; other keywords are the fields of
         GenerationOptions.
 
         Raises QwenVLError, one line: no tokenizer, a bad message, picture or option, more tokens than the context holds.
         """
-        return self.generate([self._prompt(messages, style, numbered)], options, **changes)[0]
+        return self.generate([self._prompt(messages, style, numbered, kept)], options, **changes)[0]
 
     def stream(
         self, messages: Sample | Sequence[Any], style: Style | None = None, options: GenerationOptions | None = None,
-        numbered: bool | None = None, **changes: Any,
+        numbered: bool | None = None, kept: KeptClips | None = None, **changes: Any,
     ) -> Iterator[str | Reply]:  # fmt: skip
         """Like chat, yielding the text in chunks as it comes, never half a character, and the Reply as the last item."""
         chosen = GenerationOptions.of(options, **changes)
-        encoded = self._prompt(messages, style, numbered)
+        encoded = self._prompt(messages, style, numbered, kept)
         session, drafts = self._start([encoded], chosen)
 
         def chunks() -> Iterator[str | Reply]:

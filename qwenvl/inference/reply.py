@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from qwenvl.families.spec import Markup
-from qwenvl.processing.regions import read_places, strip_markup
+from qwenvl.processing.regions import read_places, style_of
 from qwenvl.processing.spans import read_spans
 from qwenvl.processing.tools import ToolCall, read_calls, strip_calls
 from qwenvl.types import Point, Region, TimeSpan
@@ -110,9 +109,4 @@ def readable(text: str, markup: Markup) -> str:
 
     Of JSON the labels remain; calls of tools are left out.
     """
-    text = strip_calls(text)
-    if markup.style == "json":
-        return strip_markup(text, markup)
-    places = "|".join(f"{re.escape(opening)}.*?(?:{re.escape(closing)}|$)" for opening, closing in (markup.box, markup.quad))
-    tags = "|".join(re.escape(tag) for tag in (*markup.ref, *markup.box, *markup.quad))
-    return re.sub(tags, "", re.sub(places, "", strip_markup(text, markup), flags=re.DOTALL))
+    return style_of(markup).readable(strip_calls(text))

@@ -42,21 +42,22 @@ class TextStream:
             self.stopped = True
             chunk, self._held = self._held[: min(met)], ""
         else:
-            keep = 0 if final else self._possible_stop()
+            keep = 0 if final else begun(self._held, self._stops)
             cut = len(self._held) - keep
             chunk, self._held = self._held[:cut], self._held[cut:]
         self._given.append(chunk)
         return chunk
 
-    def _possible_stop(self) -> int:
-        """Length of the longest tail of the held text that begins some stop string."""
-        longest = 0
-        for stop in self._stops:
-            for size in range(min(len(stop) - 1, len(self._held)), longest, -1):
-                if self._held.endswith(stop[:size]):
-                    longest = size
-                    break
-        return longest
+
+def begun(text: str, strings: Sequence[str]) -> int:
+    """Length of the longest tail of a text that begins one of the strings."""
+    longest = 0
+    for string in strings:
+        for size in range(min(len(string) - 1, len(text)), longest, -1):
+            if text.endswith(string[:size]):
+                longest = size
+                break
+    return longest
 
 
 class ReadableStream:
@@ -79,8 +80,8 @@ class ReadableStream:
         return self._show(self._seen)
 
     def _closed(self) -> int:
-        """End of the text whose every opening tag is closed."""
-        end = len(self._seen)
+        """End of the text whose every opening tag is whole and closed."""
+        end = len(self._seen) - begun(self._seen, [opening for opening, _ in self._pairs])
         for opening, closing in self._pairs:
             start = self._seen.rfind(opening)
             if start >= 0 and self._seen.find(closing, start) < 0:

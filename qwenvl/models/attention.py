@@ -67,105 +67,118 @@ class Rows:
         return x if self.scatter is None else x.index_select(0, self.scatter)
 
 
-@dataclass(frozen=True, slots=True)
-class PackedLayout:
-    """Documents that attend within themselves: causally (text), or freely (`full`: the patches of one picture).
+MAX_PADDING = 2
+"""Rows may have so many times the tokens that are in them."""
 
-    `blocked` (N, 1, L, L) is True where attention is forbidden; None leaves the plain causal or full pattern.
+
+def group_rows(lengths: Tensor) -> tuple[list[Rows], Tensor | None]:
+    """Documents of these lengths (N,), one after the other on the packed axis, as groups of rows, and the `order` of PackedLayout.
+
+    As rows of one length, a long document among short ones would pad all of them to its own length. Where padding would more than
+    double the tokens, documents are grouped by length, each group within a factor of two. Either way N rows of L tokens hold at
+    most twice the documents' tokens t, so that their N L^2 scores are at most four times the sum of t^2 (Cauchy-Schwarz).
+    """
+    sizes = lengths.tolist()
+    if len(sizes) * max(sizes, default=0) <= MAX_PADDING * sum(sizes):
+        return [Rows.of(lengths)], None
+    members: dict[int, list[int]] = {}
+    for index, size in enumerate(sizes):
+        members.setdefault((size - 1).bit_length(), []).append(index)
+    starts = lengths.cumsum(0) - lengths
+    chosen = [torch.tensor(indices, device=lengths.device) for indices in members.values()]
+    groups = [Rows.of(lengths[indices], starts[indices]) for indices in chosen]
+    # Where each of the groups' tokens, one group after the other, stands on the packed axis; argsort turns that round.
+    tokens = torch.cat([rows.join(rows.split(torch.arange(sum(sizes), device=lengths.device))) for rows in groups])
+    return groups, tokens.argsort()
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Rows for one call of the kernel, and who sees whom in them: each token what comes before it (`causal`), else the whole row.
+
+    blocked, broadcastable to (N, H, L, S), is True where attention is forbidden. It is never given with `causal`: a kernel takes
+    only one of the two.
     """
 
     rows: Rows
-    causal: bool
+    causal: bool = False
     blocked: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PackedLayout:
+    """Documents that attend within themselves, in groups of like length.
+
+    order (T,): where on the groups' joint axis each packed token stands; None for a single group, which keeps the order.
+    """
+
+    groups: tuple[Pattern, ...]
+    order: Tensor | None = None
 
     @classmethod
     def of(cls, document_ids: Tensor, branch_ids: Tensor | None = None) -> PackedLayout:
         """Causal documents. document_ids (T,) is non-decreasing; branch_ids (T,), if given, is 0 on a document's shared
         prefix, and tokens of branch b > 0 see the prefix and their own branch only."""
-        lengths = torch.unique_consecutive(document_ids, return_counts=True)[1]
-        rows = Rows.of(lengths)
-        if branch_ids is None and rows.valid is None:
-            return cls(rows, causal=True)
-        index = torch.arange(rows.length, device=document_ids.device)
-        allowed = (index[:, None] >= index).expand(rows.count, -1, -1)
-        if branch_ids is not None:
-            branch = rows.split(branch_ids)
-            allowed = allowed & ((branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None]))
-        # Padding stands at a row's end, where causality hides it from every real token.
-        return cls(rows, causal=True, blocked=~allowed[:, None])
+        groups, order = group_rows(torch.unique_consecutive(document_ids, return_counts=True)[1])
+        return cls(tuple(_causal(rows, branch_ids) for rows in groups), order)
 
     @classmethod
-    def full(cls, lengths: Tensor) -> PackedLayout | GroupedLayout:
-        """Segments of these lengths (N,) within which everything sees everything.
-
-        As rows of one length a large picture among small ones would pad all of them to its own length. Where padding would more
-        than double the tokens, segments are grouped by length, each group within a factor of two.
-        """
-        sizes = lengths.tolist()
-        if len(sizes) * max(sizes, default=0) <= MAX_PADDING * sum(sizes):
-            return cls._free(Rows.of(lengths))
-        members: dict[int, list[int]] = {}
-        for index, size in enumerate(sizes):
-            members.setdefault((size - 1).bit_length(), []).append(index)
-        starts = lengths.cumsum(0) - lengths
-        chosen = [torch.tensor(indices, device=lengths.device) for indices in members.values()]
-        rows = [Rows.of(lengths[indices], starts[indices]) for indices in chosen]
-        # Where each of the groups' tokens, one group after the other, stands on the packed axis; argsort turns that round.
-        tokens = torch.cat([one.join(one.split(torch.arange(sum(sizes), device=lengths.device))) for one in rows])
-        return GroupedLayout(tuple(map(cls._free, rows)), tokens.argsort())
-
-    @classmethod
-    def _free(cls, rows: Rows) -> PackedLayout:
-        return cls(rows, causal=False, blocked=None if rows.valid is None else ~rows.valid[:, None, None, :])
+    def full(cls, lengths: Tensor) -> PackedLayout:
+        """Segments of these lengths (N,) within which everything sees everything: the patches of one picture."""
+        groups, order = group_rows(lengths)
+        return cls(tuple(_full(rows) for rows in groups), order)
 
 
-MAX_PADDING = 2
-"""Rows may have so many times the tokens that are in them."""
+def _full(rows: Rows) -> Pattern:
+    return Pattern(rows, blocked=None if rows.valid is None else ~rows.valid[:, None, None, :])
 
 
-@dataclass(frozen=True, slots=True)
-class GroupedLayout:
-    """Segments in groups of like length. order (T,): where on the groups' joint axis each packed token stands."""
-
-    groups: tuple[PackedLayout, ...]
-    order: Tensor
+def _causal(rows: Rows, branch_ids: Tensor | None) -> Pattern:
+    # Padding stands at a row's end, where causality hides it from every real token.
+    if branch_ids is None:
+        return Pattern(rows, causal=True)
+    branch = rows.split(branch_ids)
+    seen = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
+    return Pattern(rows, blocked=~seen.tril()[:, None])
 
 
 @dataclass(frozen=True, slots=True)
 class CachedLayout:
     """New tokens of N rows, each row continuing what a cache holds of it.
 
-    sequences (T,) and slots (T,) say where in the cache each new token is kept; `keys` is S; blocked (N, 1, L, S) hides the cache's
-    unused slots and what lies ahead, None where nothing needs hiding or (`causal`) the plain pattern does it.
+    The pattern hides the cache's unused slots and what lies ahead. sequences (T,) and slots (T,) say where in the cache each new
+    token is kept; `keys` is S.
     """
 
-    rows: Rows
+    pattern: Pattern
     sequences: Tensor
     slots: Tensor
     keys: int
-    causal: bool
-    blocked: Tensor | None
 
 
-Layout = PackedLayout | GroupedLayout | CachedLayout
+Layout = PackedLayout | CachedLayout
 
 
 def attention(
     q: Tensor, k: Tensor, v: Tensor, layout: Layout, *, cache: LayerCache | None = None, layer: int = 0
 ) -> Tensor:
     """q (T, H, d), k and v (T, K, d) -> (T, H, d), scaled by 1 / sqrt(d). K must divide H."""
-    if isinstance(layout, GroupedLayout):
-        return torch.cat([attention(q, k, v, group) for group in layout.groups]).index_select(0, layout.order)
-    rows = layout.rows
     if isinstance(layout, CachedLayout):
         if cache is None:
             raise ValueError("a cached layout needs its cache")
         keys, values = cache.append(layer, k, v, layout)
-    else:
-        keys, values = rows.split(k).transpose(1, 2), rows.split(v).transpose(1, 2)
-    causal = layout.causal and layout.blocked is None
-    out = batched_attention(rows.split(q).transpose(1, 2), keys, values, layout.blocked, causal)
-    return rows.join(out.transpose(1, 2))
+        return _attend(q, keys, values, layout.pattern)
+    groups = []
+    for pattern in layout.groups:
+        keys, values = (pattern.rows.split(x).transpose(1, 2) for x in (k, v))
+        groups.append(_attend(q, keys, values, pattern))
+    return groups[0] if layout.order is None else torch.cat(groups).index_select(0, layout.order)
+
+
+def _attend(q: Tensor, keys: Tensor, values: Tensor, pattern: Pattern) -> Tensor:
+    """q (T, H, d) packed, keys and values (N, K, S, d) of the pattern's rows -> (tokens of these rows, H, d)."""
+    out = batched_attention(pattern.rows.split(q).transpose(1, 2), keys, values, pattern.blocked, pattern.causal)
+    return pattern.rows.join(out.transpose(1, 2))
 
 
 PLAIN_KEYS = 512

@@ -45,20 +45,13 @@ def rotary(
     frequencies = 1.0 / base**exponent
     if yarn is not None:
         frequencies = frequencies * yarn_stretch(yarn, head_dim, theta).to(frequencies.device)
-    angles = _by_axis(position_ids, sections).float() * frequencies
+    shares = frequencies.split([head_dim // 2] if sections is None else list(sections), dim=-1)
+    angles = torch.cat([axis[:, None].float() * share for axis, share in zip(position_ids, shares)], dim=1)
     scale, line = None, position_ids[0]
     if logn_length is not None and len(line) and int(line.max()) >= logn_length:
         scale = ((line + 1).float().log() / math.log(logn_length)).clamp(min=1.0)
     size = 1.0 if yarn is None else yarn_attention_factor(yarn)
     return Rotary(angles.cos() * size, angles.sin() * size, scale)
-
-
-def _by_axis(position_ids: Tensor, sections: Sequence[int] | None) -> Tensor:
-    """Positions (3, T) -> (T, d / 2), for each frequency that of its axis, or (T, 1) where all frequencies follow row 0."""
-    if sections is None:
-        return position_ids[0][:, None]
-    axes = torch.arange(3).repeat_interleave(torch.tensor(list(sections)))
-    return position_ids.index_select(0, axes.to(position_ids.device)).T
 
 
 def rotary_2d(places: Tensor, head_dim: int, theta: float) -> Rotary:

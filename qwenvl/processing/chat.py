@@ -19,10 +19,12 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from qwenvl.families.spec import FamilySpec, Markup
-from qwenvl.processing.regions import Piece, Special, write_parts
+from qwenvl.processing.markup_style import Piece, Special
+from qwenvl.processing.regions import write_coordinates, write_parts
 from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.types import (
     IGNORE_INDEX,
+    CoordinatesPart,
     ImagePart,
     Message,
     Part,
@@ -204,6 +206,9 @@ class _Writer:
             elif kind is RegionPart:
                 marked = [part for part in group if isinstance(part, RegionPart)]
                 pieces += write_parts(marked, self._markup, self._frames, self._where)
+            elif kind is CoordinatesPart:
+                bare = [part for part in group if isinstance(part, CoordinatesPart)]
+                pieces += [write_coordinates(part, self._markup, self._frames, self._where) for part in bare]
             elif kind in self._seen:
                 for _ in group:
                     pieces += self._picture_pieces(kind)

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from qwenvl.config import ModelConfig
 from qwenvl.families import get_family
 from qwenvl.families.spec import FamilySpec, Markup
 from qwenvl.processing.chat import PlaceholderError, render
 from qwenvl.processing.grid import SizeError, frame_size, image_grid, window_plan
-from qwenvl.processing.image import ImageError, ReadyPicture, image_to_patches, open_image
+from qwenvl.processing.image import ImageError, ReadyPicture, describe, image_to_patches, open_image
 from qwenvl.processing.positions import positions_of
 from qwenvl.processing.tokenizer import Tokenizer, TokenizerError
-from qwenvl.processing.video import ready_video
-from qwenvl.types import Encoded, ImagePart, QwenVLError, Sample, Style, VideoPart, name_of
+from qwenvl.processing.video import Clip, KeptClips, clip_room, fit_clips, ready_video
+from qwenvl.types import IGNORE_INDEX, Encoded, ImagePart, QwenVLError, Sample, Style, VideoPart, name_of
 
 
 class ContextError(QwenVLError, ValueError):
@@ -53,39 +54,30 @@ class Processor:
         for_generation: bool = False,
         pictures: Sequence[ReadyPicture] | None = None,
         numbered: bool | None = None,
+        kept: KeptClips | None = None,
     ) -> Encoded:
         """Encode at the exact length. `for_generation` ends with what precedes the answer; `numbered` is as for `chat.render`.
 
         `pictures`, if given, are the pictures and videos of the sample made ready before: several questions about one picture then
-        share its patches.
+        share its patches. `kept`, if given, remembers the clips from one call to the next. That a sample is too long is found
+        before a clip is decoded.
         Raises ContextError, PlaceholderError, ImageError, VideoError, SizeError, RegionError or RenderError, naming the sample.
         """
         where = name_of(sample.id)
-        if pictures is None:
-            pictures = self._ready_all(sample, where)
-        counts = [self.spec.visual_tokens(self.config, picture.grid) for picture in pictures]
-        frames = [frame_size(picture.grid, self.config.vision.patch_size) for picture in pictures]
+        kept = kept or KeptClips()
+        visuals = self._look(sample, where, kept) if pictures is None else pictures
+        counts = [self.spec.visual_tokens(self.config, visual.grid) for visual in visuals]
+        frames = [frame_size(visual.grid, self.config.vision.patch_size) for visual in visuals]
         rendered = render(
             sample, self.tokenizer, self.spec, style, counts, for_generation, self.markup, numbered=numbered, frames=frames
         )
         check_placeholders(len(rendered.visual_slots), sum(counts), where)
-        grids = np.array([picture.grid for picture in pictures], dtype=np.int64).reshape(-1, 3)
-        slots = np.array(rendered.visual_slots, dtype=np.int64)
-        seconds = [picture.seconds_per_grid for picture in pictures]
-        encoded = Encoded(
-            input_ids=np.array(rendered.input_ids, dtype=np.int64),
-            labels=np.array(rendered.labels, dtype=np.int64),
-            position_ids=positions_of(self.config, self.spec, len(rendered.input_ids), slots, grids, seconds),
-            patches=join_patches(self.config, pictures),
-            grids=grids,
-            visual_slots=slots,
-            image_sizes=tuple(picture.size for picture in pictures),
-            windows=window_plan(grids, self.config.vision),
-            sample_id=sample.id,
-            task=sample.task,
+        ids, labels, slots = (
+            np.array(values, dtype=np.int64) for values in (rendered.input_ids, rendered.labels, rendered.visual_slots)
         )
-        check_context(self.config, encoded, answering=for_generation)
-        return encoded
+        check_length(self.config, ids, slots, where, answering=for_generation)
+        pictures = [kept.read(visual) if isinstance(visual, Clip) else visual for visual in visuals]
+        return assemble(self.config, self.spec, ids, slots, pictures, labels).with_(sample_id=sample.id, task=sample.task)
 
     def ready(self, part: ImagePart | VideoPart, number: int = 1, where: str = "the prompt") -> ReadyPicture:
         """One picture or video as `encode` takes it.
@@ -97,14 +89,22 @@ class Processor:
         where = f"{where}, picture {number}"
         return ready_picture(self.config, self.spec, part.image, where, part.min_pixels, part.max_pixels)
 
-    def _ready_all(self, sample: Sample, where: str) -> list[ReadyPicture]:
-        """All pictures and videos in order, numbered apart in errors as they are in the text."""
+    def _look(self, sample: Sample, where: str, kept: KeptClips) -> list[ReadyPicture | Clip]:
+        """All pictures made ready and all clips opened, in order; numbered apart in errors as they are in the text.
+
+        The clips share what the pictures leave of the context.
+        """
         numbers: dict[type, int] = {ImagePart: 0, VideoPart: 0}
-        pictures = []
+        seen: list[ReadyPicture | Clip] = []
         for part in sample.visuals:
             numbers[type(part)] += 1
-            pictures.append(self.ready(part, numbers[type(part)], where))
-        return pictures
+            if isinstance(part, VideoPart):
+                seen.append(kept.open(self.config, self.spec, part, f"{where}, video {numbers[VideoPart]}"))
+            else:
+                seen.append(self.ready(part, numbers[ImagePart], where))
+        taken = sum(self.spec.visual_tokens(self.config, item.grid) for item in seen if isinstance(item, ReadyPicture))
+        fitted = iter(fit_clips([item for item in seen if isinstance(item, Clip)], clip_room(self.config, taken)))
+        return [next(fitted) if isinstance(item, Clip) else item for item in seen]
 
 
 def ready_picture(
@@ -112,14 +112,46 @@ def ready_picture(
 ) -> ReadyPicture:
     """Patches, grid and original (width, height) of anything `open_image` takes; pixel bounds as in `image_grid`.
 
-    Raises ImageError or SizeError naming `where`.
+    Raises ImageError or SizeError naming `where` and, if it has a name, the picture.
     """
     try:
         picture = open_image(source)
         grid = image_grid(config, spec, *picture.size, min_pixels, max_pixels)
-    except (ImageError, SizeError) as error:
-        raise type(error)(f"{where}: {error}") from error
+    except ImageError as error:
+        raise ImageError(f"{where}: {error}") from error
+    except SizeError as error:
+        name = "" if isinstance(source, Image.Image) else f"{describe(source)}: "
+        raise SizeError(f"{where}: {name}{error}") from error
     return ReadyPicture(image_to_patches(picture, config, spec, grid), grid, picture.size)
+
+
+def assemble(
+    config: ModelConfig,
+    spec: FamilySpec,
+    input_ids: np.ndarray,
+    visual_slots: np.ndarray,
+    pictures: Sequence[ReadyPicture],
+    labels: np.ndarray | None = None,
+    position_ids: np.ndarray | None = None,
+) -> Encoded:
+    """An Encoded of ids (T,) int64 and the pictures and videos whose visual tokens stand at visual_slots (V,), in order.
+
+    labels (T,): nothing is supervised if not given; position_ids (3, T): by the family's rule if not given.
+    """
+    grids = np.array([picture.grid for picture in pictures], dtype=np.int64).reshape(-1, 3)
+    if position_ids is None:
+        seconds = [picture.seconds_per_grid for picture in pictures]
+        position_ids = positions_of(config, spec, len(input_ids), visual_slots, grids, seconds)
+    return Encoded(
+        input_ids=input_ids,
+        labels=np.full_like(input_ids, IGNORE_INDEX) if labels is None else labels,
+        position_ids=position_ids,
+        patches=join_patches(config, pictures),
+        grids=grids,
+        visual_slots=visual_slots,
+        image_sizes=tuple(picture.size for picture in pictures),
+        windows=window_plan(grids, config.vision),
+    )
 
 
 def join_patches(config: ModelConfig, pictures: Sequence[ReadyPicture]) -> np.ndarray:
@@ -131,25 +163,30 @@ def join_patches(config: ModelConfig, pictures: Sequence[ReadyPicture]) -> np.nd
 
 
 def check_context(config: ModelConfig, encoded: Encoded, answering: bool) -> None:
+    """`check_length` of an Encoded."""
+    check_length(config, encoded.input_ids, encoded.visual_slots, name_of(encoded.sample_id), answering)
+
+
+def check_length(config: ModelConfig, input_ids: np.ndarray, visual_slots: np.ndarray, where: str, answering: bool) -> None:
     """The one check that a sequence fits in the context; with `answering`, the first token of an answer too.
 
     Raises ContextError with all the numbers.
     """
-    length, limit = len(encoded), config.decoder.max_position_embeddings
+    length, limit = len(input_ids), config.decoder.max_position_embeddings
     if length + answering <= limit:
         return
-    firsts = encoded.visual_slots[encoded.input_ids[encoded.visual_slots - 1] == config.image_start_id]
-    videos = int((encoded.input_ids[firsts] == config.video_pad_id).sum()) if config.video_pad_id is not None else 0
-    pictures = len(encoded.grids) - videos
+    firsts = visual_slots[input_ids[visual_slots - 1] == config.image_start_id]
+    videos = int((input_ids[firsts] == config.video_pad_id).sum()) if config.video_pad_id is not None else 0
+    pictures = len(firsts) - videos
     seen = " and ".join(filter(None, (_counted(pictures, "picture"), _counted(videos, "video"))))
-    share = f" ({len(encoded.visual_slots)} of them for {seen})" if seen else ""
+    share = f" ({len(visual_slots)} of them for {seen})" if seen else ""
     fits = "leave no room for an answer" if length == limit else "do not fit"
     advice = "shorten the text"
     if seen:
         smaller = "give a smaller max_pixels" + (" or fps" if videos else "")
         fewer = "leave out " + " or ".join(["pictures"] * bool(pictures) + ["videos"] * bool(videos))
         advice += f" or {fewer}" if config.vision.image_size is not None else f", {smaller}, or {fewer}"
-    raise ContextError(f"{name_of(encoded.sample_id)}: {length} tokens{share} {fits} in the context of {limit}; {advice}")
+    raise ContextError(f"{where}: {length} tokens{share} {fits} in the context of {limit}; {advice}")
 
 
 def _counted(count: int, noun: str) -> str:

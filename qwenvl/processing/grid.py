@@ -1,4 +1,4 @@
-"""How many patches a picture becomes, and in which order a tower with windows reads them: pure integers, no pixels."""
+"""How many patches a picture becomes, in which order they are packed, and a tower with windows reads them: integers, no pixels."""
 
 from __future__ import annotations
 
@@ -25,17 +25,21 @@ def smart_size(
     Sides go to the nearest multiple, halves to the even one. Where the area then is above `max_pixels`, both sides shrink by one
     ratio and are rounded down; below `min_pixels`, they grow and are rounded up. No side falls below `factor`, so that any picture
     has a size; a very thin one may then exceed `max_pixels`.
-    Raises SizeError where the longer side is more than `max_ratio` times the shorter.
+    Raises SizeError where the longer side is more than `max_ratio` times the shorter, and for bounds that are none.
     Source: smart_resize of transformers 5.23; that of qwen-vl-utils (QwenLM/Qwen2.5-VL) differs for sides below 14 pixels.
     """
-    if min_pixels <= 0 or max_pixels < min_pixels:
-        raise SizeError(f"min_pixels {min_pixels} and max_pixels {max_pixels:.0f} are no bounds; give 0 < min_pixels <= max_pixels")
+    for name, bound in (("max_pixels", max_pixels), ("min_pixels", min_pixels)):
+        if bound <= 0:
+            raise SizeError(f"{name} is {bound:.0f}; give a number of pixels above 0")
+    if min_pixels > max_pixels:
+        raise SizeError(f"min_pixels is {min_pixels}, more than max_pixels, {max_pixels:.0f}; give a smaller or a larger one")
     long, short = max(width, height), min(width, height)
     if short <= 0:
-        raise SizeError(f"{width}x{height} has no pixels; give another picture")
+        raise SizeError(f"a size of {width}x{height} has no pixels; give another picture")
     if max_ratio is not None and long / short > max_ratio:
         raise SizeError(
-            f"{width}x{height} is {long / short:.0f} times as long as it is wide, and {max_ratio:g} is the limit; crop or split it"
+            f"at {width}x{height} pixels one side is {long / short:.4g} times the other, and {max_ratio:g} is the limit; "
+            "crop or split it"
         )
     wide, high = round(width / factor) * factor, round(height / factor) * factor
     if wide * high > max_pixels:
@@ -85,6 +89,24 @@ def image_grid(
 def frame_size(grid: Sequence[int], patch_size: int) -> tuple[int, int]:
     """(width, height) in pixels that a picture or clip of a grid (time, height, width) was resized to."""
     return grid[2] * patch_size, grid[1] * patch_size
+
+
+def by_squares(cells: np.ndarray, merge_size: int) -> np.ndarray:
+    """A frame's cells (height, width, ...) in packed order, (height * width, ...).
+
+    Squares of merge_size x merge_size come row by row, and so do the cells of each; with nothing to merge that is reading order.
+    Source: patchify of Qwen2VLImageProcessor in transformers 5.23. Models, which do not know this room, have it in
+    `models.layers.square_order`.
+    """
+    height, width, *rest = cells.shape
+    squares = cells.reshape(height // merge_size, merge_size, width // merge_size, merge_size, *rest).swapaxes(1, 2)
+    return squares.reshape(height * width, *rest)
+
+
+def from_squares(cells: np.ndarray, height: int, width: int, merge_size: int) -> np.ndarray:
+    """What `by_squares` packed, (height * width, ...), as a frame's cells again."""
+    squares = cells.reshape(height // merge_size, width // merge_size, merge_size, merge_size, *cells.shape[1:])
+    return squares.swapaxes(1, 2).reshape(height, width, *cells.shape[1:])
 
 
 def window_plan(grids: np.ndarray, vision: VisionConfig) -> Windows | None:

@@ -13,15 +13,18 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from qwenvl.config import ModelConfig
 from qwenvl.families.spec import FamilySpec
-from qwenvl.processing.grid import image_grid
+from qwenvl.processing.grid import by_squares, from_squares, image_grid
 from qwenvl.types import QwenVLError
 
 MAX_PIXELS = 178_000_000
 """A picture of more pixels is refused: a small file can claim any size (PIL refuses at about the same)."""
+
+LYING = 5
+"""Orientations of EXIF from here on lie on their side (CIPA DC-008, section 4.6.4)."""
 
 SHOWN = 80  # characters of a file name or URL in a message
 
@@ -62,6 +65,18 @@ def open_image(source: Any, max_pixels: int = MAX_PIXELS) -> Image.Image:
             raise ImageError(f"{name}: damaged or truncated ({_reason(error)}); save or fetch the picture again") from error
 
 
+def picture_size(source: Any) -> tuple[int, int]:
+    """(width, height) of what `open_image` would give, from the file's header alone. Raises ImageError.
+
+    A PNG file may say behind its pixels that it lies on its side; that is not seen here.
+    """
+    picture = source if isinstance(source, Image.Image) else _open(source, describe(source), MAX_PIXELS)
+    if "exif" not in picture.info and picture.format in (None, "PNG"):
+        return picture.size
+    turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= LYING
+    return picture.size[::-1] if turned else picture.size
+
+
 def image_to_patches(
     picture: Image.Image, config: ModelConfig, spec: FamilySpec, grid: tuple[int, int, int] | None = None
 ) -> np.ndarray:
@@ -81,30 +96,44 @@ def cut_patches(frames: np.ndarray, config: ModelConfig, spec: FamilySpec) -> np
     """Frames (F, height, width, C) uint8 of one size as float32 patches (P, C * T * patch * patch).
 
     T consecutive frames share a patch; where T does not divide F, the last frame is repeated. Values: x / 255, minus mean, by std.
-    Rows: time, row of merge blocks, block, row in the block, column in the block (plain reading order where nothing is merged).
+    Rows: time, then the order of `by_squares`.
     Columns: C, T, y, x, the order of the convolution's weight in the published checkpoints, so that embedding is one product.
     Sources: Qwen-VL/visual.py, repository wangjl1993/extract_human_attri @ fc9525f; Qwen2VLImageProcessor of transformers.
     """
     vision = config.vision
-    patch, merge, channels = vision.patch_size, vision.merge_size, vision.in_channels
+    patch, channels = vision.patch_size, vision.in_channels
     still = len(frames) == 1
     depth = 1 if still else vision.temporal_patch_size
     if missing := -len(frames) % depth:
         frames = np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
     count, height, width, _ = frames.shape
-    blocks = frames.reshape(
-        count // depth, depth, height // (patch * merge), merge, patch, width // (patch * merge), merge, patch, channels
-    ).transpose(0, 2, 5, 3, 6, 8, 1, 4, 7)
+    cells = frames.reshape(count // depth, depth, height // patch, patch, width // patch, patch, channels)
+    cells = cells.transpose(0, 2, 4, 6, 1, 3, 5)  # time, row, column, then the columns of the result
     mean, std = (np.asarray(value, dtype=np.float32)[:, None] for value in (spec.images.mean, spec.images.std))
     patches = np.empty((count // depth, height * width // patch**2, channels, depth * patch * patch), dtype=np.float32)
-    for values, block in zip(patches, blocks, strict=True):  # one moment after the other, so that no second copy of all is made
-        values[...] = np.ascontiguousarray(block).reshape(values.shape)
+    for values, moment in zip(patches, cells, strict=True):  # one after the other, so that no second copy of all is made
+        values[...] = by_squares(moment, vision.merge_size).reshape(values.shape)
         values /= np.float32(255)
         values -= mean
         values /= std
     if still and vision.temporal_patch_size > 1:  # repeated after the arithmetic, which is then done once
         patches = np.repeat(patches[..., None, :], vision.temporal_patch_size, axis=-2)
     return patches.reshape(-1, vision.patch_numbers)
+
+
+def uncut_patches(patches: np.ndarray, grid: tuple[int, int, int], config: ModelConfig, spec: FamilySpec) -> np.ndarray:
+    """The frames (T, height, width, C) uint8 that `cut_patches` made patches (P, C * T * patch * patch) of: what the model sees.
+
+    Frames that were repeated to fill a patch in time are there again.
+    """
+    vision = config.vision
+    time, rows, columns = grid
+    depth, side = vision.temporal_patch_size, vision.patch_size
+    moments = patches.reshape(time, rows * columns, vision.in_channels, depth, side, side)
+    cells = np.stack([from_squares(moment, rows, columns, vision.merge_size) for moment in moments])
+    frames = cells.transpose(0, 4, 1, 5, 2, 6, 3).reshape(time * depth, rows * side, columns * side, vision.in_channels)
+    mean, std = (np.asarray(value, dtype=np.float32) for value in (spec.images.mean, spec.images.std))
+    return np.clip(np.rint((frames * std + mean) * 255), 0, 255).astype(np.uint8)
 
 
 def describe(source: Any) -> str:

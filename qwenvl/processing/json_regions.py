@@ -8,28 +8,12 @@ strings, quads instead of boxes, texts that end in the middle.
 from __future__ import annotations
 
 import html
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from qwenvl.processing.loose_json import find_json
-from qwenvl.types import Region, RegionError, RegionPart
-
-Kind = Literal["box", "quad", "point"]
-Frame = tuple[int, int]  # (width, height) in pixels of the resized picture
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A place as a text gives it: x, y, x, y, ... in the text's own frame, not yet clamped; `start` is where it was found."""
-
-    kind: Kind
-    numbers: tuple[float, ...]
-    label: str | None
-    start: int = 0
-
+from qwenvl.processing.markup_style import Kind, Written
 
 # Names of keys, without case and punctuation (`bbox_2d` and `point_2d` are the published ones), and what so many numbers are.
 BOX_KEYS = frozenset({"bbox2d", "bbox", "box2d", "box", "boundingbox", "bndbox"})
@@ -48,20 +32,6 @@ TAG = re.compile(r"<(?P<closing>/?)(?P<name>[A-Za-z][\w-]*)(?P<attributes>[^<>]*
 DATA_BBOX = re.compile(r"""\s*\bdata-bbox\s*=\s*(?:"([^"<>]*)"?|'([^'<>]*)'?|([\d.\s,-]+))""")
 CLASS = re.compile(r"""\bclass\s*=\s*["']([^"'<>]*)""")
 VOID_TAGS = frozenset({"img", "br", "hr", "input", "meta", "link"})  # they have no closing tag
-
-
-def write_places(parts: Sequence[RegionPart], frames: Mapping[int, Frame], where: str = "sample") -> str:
-    """One fenced JSON list of all places of `parts`, in whole pixels of the frames (by Region.image).
-
-    Raises RegionError naming `where`: a region that cannot be taught, a quad, a picture without a frame.
-    """
-    lines = []
-    for part in parts:
-        for region in part.regions:
-            key, values = _key(region, where), _pixels(region, frames, where)
-            label = {} if part.phrase is None else {"label": part.phrase}
-            lines.append("\t" + json.dumps({key: values, **label}, ensure_ascii=False))
-    return "```json\n[\n" + ",\n".join(lines) + "\n]\n```"
 
 
 def find_places(text: str) -> list[Written]:
@@ -86,21 +56,6 @@ def strip_places(text: str) -> str:
     stripped = "".join((*pieces, text[done:]))
     stripped = POINTS.sub(lambda found: _points_label(found) or "", stripped)
     return TAG.sub(lambda found: DATA_BBOX.sub("", found.group()), stripped)
-
-
-def _key(region: Region, where: str) -> str:
-    if region.kind == "quad":
-        raise RegionError(f"{where}: this model's markup has no quad; use a box or a point")
-    return "bbox_2d" if region.kind == "box" else "point_2d"
-
-
-def _pixels(region: Region, frames: Mapping[int, Frame], where: str) -> list[int]:
-    if region.image not in frames:
-        raise RegionError(
-            f"{where}: a {region.kind} in picture {region.image + 1}, which is not there; places are written in pixels of a picture"
-        )
-    width, height = frames[region.image]
-    return [round(value) for x, y in region.check(where).points for value in (x * width, y * height)]
 
 
 def _json_places(value: Any, start: int) -> Iterator[Written]:

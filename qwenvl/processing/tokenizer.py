@@ -12,12 +12,16 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
+from qwenvl.families.qwen2_vl import QWEN2_VL
+from qwenvl.families.qwen_vl import QWEN_VL
+from qwenvl.families.spec import FamilySpec
 from qwenvl.processing.vocabulary_files import (
     BYTE_SYMBOLS,
     MERGES_FILE,
@@ -41,21 +45,8 @@ SPLIT_PATTERN = (
 # letter, whatever its neighbours are.
 CAPITAL_PATTERN = r"\p{Lu}(?!\p{Ll})"
 
-IMAGE_SPECIALS = ("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>", "<img>", "</img>", "<imgpad>")
-CHAT_SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-# 205 unused tokens stand between the two groups in the published vocabulary (ids 151646 to 151850, same file).
-PUBLISHED_SPECIALS = (*CHAT_SPECIALS, *(f"<|extra_{index}|>" for index in range(205)), *IMAGE_SPECIALS)
-TRAINED_SPECIALS = (*CHAT_SPECIALS, *IMAGE_SPECIALS)
-
-# What the Qwen2 families call the same tokens, and the one that they have more. Published, these are ids 151643 to 151656
-# (tokenizer_config.json), where <|vision_pad|>, which nothing uses, stands before the last two.
-QWEN2_NAMES = {
-    "<ref>": "<|object_ref_start|>", "</ref>": "<|object_ref_end|>", "<box>": "<|box_start|>", "</box>": "<|box_end|>",
-    "<quad>": "<|quad_start|>", "</quad>": "<|quad_end|>", "<img>": "<|vision_start|>", "</img>": "<|vision_end|>",
-    "<imgpad>": "<|image_pad|>",
-}  # fmt: skip
-QWEN2_ADDED = ("<|video_pad|>",)
-QWEN2_SPECIALS = (*CHAT_SPECIALS, *list(QWEN2_NAMES.values())[:-1], "<|vision_pad|>", "<|image_pad|>", *QWEN2_ADDED)
+TRAINED_SPECIALS = QWEN_VL.special_tokens.trained
+"""What a vocabulary calls its special tokens when it is trained; `of_family` gives it the names of another family."""
 
 TIKTOKEN_FILE = "qwen.tiktoken"
 JSON_FILE = "tokenizer.json"
@@ -155,24 +146,23 @@ class Tokenizer:
     ) -> Tokenizer:
         """From the tables of vocab.json and merges.txt, both in byte-level symbols.
 
-        `added` are tokens as tokenizer_config.json lists them, {"id", "content", "special"}; without any, those of QWEN2_SPECIALS
-        follow the highest id.
+        `added` are tokens as tokenizer_config.json lists them, {"id", "content", "special"}; without any, the special ones of the
+        Qwen2 families, whose files these are, follow the highest id.
         """
-        first = max(vocabulary.values()) + 1
-        specials, words = _added(added) if added else ({name: first + place for place, name in enumerate(QWEN2_SPECIALS)}, {})
+        names = QWEN2_VL.special_tokens.published
+        specials, words = _added(added) if added else (dict(zip(names, count(max(vocabulary.values()) + 1))), {})
         plain = {token: index for token, index in vocabulary.items() if token not in specials | words}
         backend = _with_text_rules(Backend(models.BPE(plain, list(merges))))
         return cls(backend, specials, {index: to_bytes(token) for token, index in plain.items()}, words)
 
     @classmethod
-    def from_ranks(cls, ranks: Mapping[bytes, int], special_names: Sequence[str] = PUBLISHED_SPECIALS) -> Tokenizer:
-        """From tiktoken's table of token bytes and ranks (a rank is an id); special ids follow the highest rank."""
+    def from_ranks(cls, ranks: Mapping[bytes, int]) -> Tokenizer:
+        """From Qwen-VL's tiktoken table of token bytes and ranks (a rank is an id); its special ids follow the highest rank."""
         vocabulary = {to_symbols(token): rank for token, rank in ranks.items()}
         merges = [(to_symbols(left), to_symbols(right)) for left, right in merges_of_ranks(ranks)]
         # ignore_merges looks a whole word up before merging, as tiktoken does.
         backend = _with_text_rules(Backend(models.BPE(vocabulary, merges, ignore_merges=True)))
-        first = max(ranks.values()) + 1
-        specials = {name: first + offset for offset, name in enumerate(special_names)}
+        specials = dict(zip(QWEN_VL.special_tokens.published, count(max(ranks.values()) + 1)))
         return cls(backend, specials, {rank: token for token, rank in ranks.items()})
 
     @classmethod
@@ -188,14 +178,16 @@ class Tokenizer:
         known = f"neither {JSON_FILE} nor {TIKTOKEN_FILE} nor {VOCAB_FILE} with {MERGES_FILE}"
         raise TokenizerError(f"{folder}: {known} there; text needs one of them beside the weights")
 
-    def renamed(self, names: Mapping[str, str], added: Sequence[str] = ()) -> Tokenizer:
-        """The same vocabulary with special tokens called otherwise (old name -> new), and more of them at the next ids.
+    def of_family(self, spec: FamilySpec) -> Tokenizer:
+        """A vocabulary of TRAINED_SPECIALS as a family takes it: same ids, the family's names; tokens that it has more come last.
 
-        Raises TokenizerError for a name that is not there.
+        Text is tokenised alike, so that a decoder trained on text serves all families. Raises TokenizerError for a name that is
+        not there.
         """
-        changed = {self.special(old): new for old, new in names.items()}
+        names = spec.special_tokens.trained
+        changed = {self.special(old): new for old, new in zip(TRAINED_SPECIALS, names)}
         specials = {changed.get(index, name): index for name, index in self.specials.items()}
-        specials |= {name: self.vocab_size + place for place, name in enumerate(added)}
+        specials |= zip(names[len(TRAINED_SPECIALS) :], count(self.vocab_size))
         data = json.loads(self.to_json())
         data["added_tokens"] = [{"content": name, "id": index} for name, index in specials.items()]
         data["added_tokens"] += [{"content": name, "id": index, "special": False} for name, index in self.words.items()]
@@ -223,14 +215,6 @@ class Tokenizer:
             return tuple(self._backend.encode(mended, add_special_tokens=False).ids)
 
 
-def qwen2_vocabulary(tokenizer: Tokenizer) -> Tokenizer:
-    """A trained vocabulary of Qwen-VL's special tokens as the Qwen2 families take it: same ids, their names, `<|video_pad|>` last.
-
-    Text is tokenised alike, so that a decoder trained on text serves both.
-    """
-    return tokenizer.renamed(QWEN2_NAMES, QWEN2_ADDED)
-
-
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Train a byte-level BPE whose last ids are the special tokens, in the order of TRAINED_SPECIALS.
 
@@ -249,7 +233,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         raise TokenizerError(
             f"the texts yield {backend.get_vocab_size()} tokens, not {merged_size}; give more text or a smaller vocab_size"
         )
-    specials = {name: merged_size + offset for offset, name in enumerate(TRAINED_SPECIALS)}
+    specials = dict(zip(TRAINED_SPECIALS, count(merged_size)))
     return Tokenizer(backend, specials, {index: to_bytes(token) for token, index in backend.get_vocab().items()})
 
 

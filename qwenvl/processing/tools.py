@@ -57,7 +57,8 @@ def tools_text(tools: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for index, tool in enumerate(tools):
         function = tool.get("function", tool) if isinstance(tool, Mapping) else None
-        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        parameters = function.get("parameters", {}) if isinstance(function, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not isinstance(parameters, Mapping):
             raise ToolError(f"tools[{index}]: give a mapping with a name, a description and parameters")
         try:
             lines.append(json.dumps({"type": "function", "function": dict(function)}, ensure_ascii=False))
@@ -66,15 +67,18 @@ def tools_text(tools: Sequence[Mapping[str, Any]]) -> str:
     return SIGNATURES.format(signatures="\n".join(lines))
 
 
-def with_tools(messages: Sequence[Mapping[str, Any]] | str, tools: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The messages with the tools told in their system turn, which is added if there is none: what `chat` takes."""
+def with_tools(
+    messages: Sequence[Mapping[str, Any]] | str, tools: Sequence[Mapping[str, Any]], rules: ChatRules
+) -> list[Mapping[str, Any]]:
+    """The messages with the tools told in their system turn: what `chat` takes. One that is missing is added, with what the family
+    says there by default; `rules` are its own (`model.spec.chat`)."""
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     if not tools:
         return list(messages)
     text = tools_text(tools)
     if not messages or not isinstance(messages[0], Mapping) or messages[0].get("role") != "system":
-        return [{"role": "system", "content": f"{ChatRules().system}\n\n{text}"}, *messages]
+        return [{"role": "system", "content": f"{rules.system}\n\n{text}"}, *messages]
     system, *rest = messages
     content = system.get("content")
     joined = f"{content}\n\n{text}" if isinstance(content, str) else [*(content or []), {"type": "text", "text": f"\n\n{text}"}]

@@ -11,6 +11,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,12 @@ class VideoFile:
         self.fps = float(rate or 0) or ((self.total - 1) / span if span else 25.0)
         self._unit = float(base) if timed and base else 1 / self.fps
         self.duration = (self._stamps[-1] - self._stamps[0]) * self._unit + 1 / self.fps
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the first frame, upright. It is decoded for this: PyAV tells a turn of frames only."""
+        (first,) = self.read([0])
+        return first.size
 
     def time(self, index: int) -> float:
         return (self._stamps[index] - self._stamps[0]) * self._unit

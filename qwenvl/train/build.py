@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qwenvl.data.loader import RowStream
+from qwenvl.data.loader import NumberedRows, RowStream
 from qwenvl.data.places import markup_record
 from qwenvl.data.scene_rows import SceneRows
 from qwenvl.data.synth.clip import clip_hash
@@ -19,7 +19,7 @@ from qwenvl.families.spec import Markup
 from qwenvl.models.initialise import initialise
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.encode import Processor
-from qwenvl.processing.tokenizer import Tokenizer, qwen2_vocabulary
+from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.train.objectives import build_objective
 from qwenvl.train.parallel import World
 from qwenvl.train.recipe import Recipe
@@ -43,7 +43,7 @@ def build_trainer(recipe: Recipe, world: World) -> tuple[Trainer, Processor]:
     objective = build_objective(
         recipe.objective, config.vision.hidden_size, NUM_DENSE_CLASSES, len(source.tasks), recipe.seed
     )
-    stream = RowStream(source, recipe.seed, recipe.data.rows_per_step)
+    stream = RowStream(NumberedRows(source, recipe.seed), recipe.data.rows_per_step)
     return Trainer(recipe, model, objective, stream, fingerprint(recipe, tokenizer), world), processor
 
 
@@ -52,8 +52,8 @@ def tokenizer_of(recipe: Recipe) -> Tokenizer:
     the same ids, so that all generations read and write with one vocabulary. Raises TokenizerError for a family's token that is
     neither there nor can be made so.
     """
-    stored = _stored_vocabulary(recipe)
-    return stored if recipe.family().image_tokens.pad in stored.specials else qwen2_vocabulary(stored)
+    stored, spec = _stored_vocabulary(recipe), recipe.family()
+    return stored if spec.image_tokens.pad in stored.specials else stored.of_family(spec)
 
 
 def _stored_vocabulary(recipe: Recipe) -> Tokenizer:

@@ -52,7 +52,8 @@ class Window:
         self.restart()
 
     def restart(self) -> None:
-        self.started = time.perf_counter()
+        self.started, self.cpu_started = time.perf_counter(), time.process_time()
+        self.cpu_seconds = 0.0
         self.steps = 0
         # Already global when counted: they travel with the step's denominators.
         self.tokens = self.images = 0.0
@@ -69,7 +70,9 @@ class Window:
             self.by_task += by_task.cpu().double()
 
     def sum_over(self, world: World) -> None:
-        flat = world.sum(torch.cat([self.losses, self.by_task.flatten()]))
+        cpu = torch.tensor([time.process_time() - self.cpu_started], dtype=torch.float64)
+        flat = world.sum(torch.cat([cpu, self.losses, self.by_task.flatten()]))
+        self.cpu_seconds, flat = float(flat[0]), flat[1:]
         self.losses, by_task = flat[: len(self.names)], flat[len(self.names) :]
         self.by_task = by_task.view(-1, 2)
 
@@ -82,6 +85,8 @@ class Window:
             "losses": losses,
             "tasks": {name: round(loss / count, 4) for name, (loss, count) in by_task if count},
             "grad_norm": self.grad_norm,
+            "images": int(self.images),
+            "cpu_seconds": round(self.cpu_seconds, 2),
             "tokens_per_s": round(self.tokens / seconds, 1),
             "images_per_s": round(self.images / seconds, 2),
             "step_seconds": round(seconds / max(self.steps, 1), 4),

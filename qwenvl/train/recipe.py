@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from qwenvl.config import ConfigError, ModelConfig, Strict, load_yaml, validate
-from qwenvl.data.mixture import DataRecipe
+from qwenvl.data.scene_recipe import DataRecipe
 from qwenvl.families import family_of_preset, find_preset
 from qwenvl.families.spec import FamilySpec, Markup
 

@@ -108,11 +108,13 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint from which this very run continues, on any number of ranks. Only the first rank writes."""
+        lanes = self.world.gather(self.stream.states())
         if not self.world.leads:
             return
         state = {
             "step": self.step,
             "refused": self.refused,
+            "lanes": {lane: state for states in lanes for lane, state in states.items()},
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -130,6 +132,7 @@ class Trainer:
         self.objective.load_state_dict(state["objective"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.refused = state["step"], state["refused"]
+        self.stream.seek(self.step, state.get("lanes"))
 
     def _do_step(self) -> None:
         settings = self.recipe.train

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qwenvl.config import ModelConfig, ResamplerConfig
 from qwenvl.weights.files import open_file, weight_files
 from qwenvl.weights.io import build_meta, parameter_shapes
-from qwenvl.weights.maps import name_table
+from qwenvl.weights.maps import Shape, name_table
 from qwenvl.weights.quantize import int8_bytes
 
 # The paper of Qwen-VL counts the connector's last norm and projection to the vision encoder (table 1: 1.9B), as the published code
@@ -25,14 +26,14 @@ RESAMPLER_PARTS = {
 MERGER_PARTS = {"decoder.": "llm", "vision_tower.": "vision_encoder_vit", "connector.": "vision_encoder_merger"}
 
 
-def count_parameters(config: ModelConfig) -> dict[str, int]:
-    """Parameters by part, counted as the paper of the family does.
+def count_parameters(config: ModelConfig, shapes: Mapping[str, Shape]) -> dict[str, int]:
+    """Parameters by part, from the `parameter_shapes` of the config's model, counted as the paper of the family does.
 
     llm + vision_encoder (+ adapter) = total; what vision_encoder consists of follows it.
     """
     parts = RESAMPLER_PARTS if isinstance(config.connector, ResamplerConfig) else MERGER_PARTS
     counts = dict.fromkeys(parts.values(), 0)
-    for name, shape in parameter_shapes(build_meta(config)).items():
+    for name, shape in shapes.items():
         # The first prefix that fits: the narrow ones stand before the wide one.
         counts[next(part for prefix, part in parts.items() if name.startswith(prefix))] += math.prod(shape)
     encoder = {part: count for part, count in counts.items() if part.startswith("vision_encoder")}
@@ -44,8 +45,9 @@ def count_parameters(config: ModelConfig) -> dict[str, int]:
 
 def summarise(config: ModelConfig, folder: Path | None = None) -> dict[str, Any]:
     """Parameters, tensors of the published layout, bytes in bfloat16 and int8, the config, and what a folder's files hold."""
-    entries = name_table(config, parameter_shapes(build_meta(config)))
-    parameters = count_parameters(config)
+    shapes = parameter_shapes(build_meta(config))
+    entries = name_table(config, shapes)
+    parameters = count_parameters(config, shapes)
     return {
         "family": config.family,
         "parameters": parameters,

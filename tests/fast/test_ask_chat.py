@@ -123,7 +123,8 @@ def test_ask_says_what_was_clamped_and_called(
     make_it_say(monkeypatch, answer, answer)
     assert ask(image, "Tap the dog.", "--max-new-tokens", "200", model=model) == 0
     captured = capsys.readouterr()
-    assert captured.out.strip().endswith('here: box (0, 0)-(300, 500)\n  calls tap(at=[1, 2], why="狗")')
+    call = '{"name": "tap", "arguments": {"at": [1, 2], "why": "狗"}}'
+    assert captured.out.strip().endswith(f"here: box (0, 0)-(300, 500)\n{call}")
     assert "(2 coordinates outside of the picture, moved to its edge)" in captured.err
     assert ask(image, "Tap the dog.", "--json", "--max-new-tokens", "200", model=model) == 0
     answered = json.loads(capsys.readouterr().out)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 import torch
 
 from qwenvl.config import DecoderConfig
 from qwenvl.inference.cache import KVCache
-from qwenvl.models.attention import GroupedLayout, PackedLayout, attention, reference_attention
+from qwenvl.models.attention import PackedLayout, attention, reference_attention
 from qwenvl.models.decoder import Decoder
 from qwenvl.models.rope import rotary
 
@@ -42,20 +44,60 @@ def test_branches_see_the_shared_prefix_and_themselves_only(grad: bool) -> None:
 SEGMENTS = [[5, 3, 7], [4, 4], [1, 40, 2, 1, 3, 40, 2, 9, 1, 1], [1, 1, 1, 1, 33]]
 
 
+def documents_of(lengths: Sequence[int]) -> torch.Tensor:
+    return torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+
+
+def branches_of(lengths: Sequence[int]) -> torch.Tensor:
+    """Of every document a prefix of three tokens, then branches of three."""
+    return torch.cat([torch.arange(length) // 3 for length in lengths])
+
+
+LAYOUTS: dict[str, Callable[[Sequence[int]], PackedLayout]] = {
+    "texts": lambda lengths: PackedLayout.of(documents_of(lengths)),
+    "branches": lambda lengths: PackedLayout.of(documents_of(lengths), branches_of(lengths)),
+    "pictures": lambda lengths: PackedLayout.full(torch.tensor(lengths)),
+}
+
+
 @pytest.mark.parametrize("lengths", SEGMENTS)
 def test_pictures_attend_freely_within_themselves(lengths: list[int]) -> None:
-    ids = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    ids = documents_of(lengths)
     q, k, v = heads(len(ids), 4), heads(len(ids), 4) + 0.1, heads(len(ids), 4) - 0.1
     ours = attention(q, k, v, PackedLayout.full(torch.tensor(lengths)))
     torch.testing.assert_close(ours, reference_attention(q, k, v, ids, causal=False).float(), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("lengths", [*SEGMENTS, [4096, *[16] * 200], [64] * 40 + [16] * 3])
-def test_a_large_picture_does_not_pad_the_small_ones_to_its_size(lengths: list[int]) -> None:
-    layout = PackedLayout.full(torch.tensor(lengths))
-    rows = [group.rows for group in layout.groups] if isinstance(layout, GroupedLayout) else [layout.rows]
-    assert sum(one.count * one.length for one in rows) <= 2 * sum(lengths)
-    assert sum(one.count for one in rows) == len(lengths)
+@pytest.mark.parametrize("kind", LAYOUTS)
+@pytest.mark.parametrize("lengths", [*SEGMENTS, [2048, *[16] * 200], [64] * 40 + [16] * 3, [8] * 30 + [300, 299, 1]])
+def test_padding_at_most_doubles_the_tokens_and_masks_at_most_quadruple_the_scores(lengths: list[int], kind: str) -> None:
+    """A long document among short ones does not pad them to its own length."""
+    groups = LAYOUTS[kind](lengths).groups
+    sizes = [(group.rows.count, group.rows.length) for group in groups]
+    assert sum(count for count, _ in sizes) == len(lengths)
+    assert sum(count * length for count, length in sizes) <= 2 * sum(lengths)
+    scores = 4 * sum(length**2 for length in lengths)
+    assert sum(count * length**2 for count, length in sizes) <= scores
+    assert sum(group.blocked.numel() for group in groups if group.blocked is not None) <= (0 if kind == "texts" else scores)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=["fused", "plain"])
+@pytest.mark.parametrize("kind", LAYOUTS)
+@pytest.mark.parametrize("lengths", [[8] * 20 + [150] + [5] * 20, [1, 40, 2, 1, 3, 40, 2, 9, 1, 1]])
+def test_a_long_document_among_short_ones_equals_each_alone(lengths: list[int], kind: str, dtype: torch.dtype) -> None:
+    """Values, and the gradients of queries, keys and values."""
+    layout = LAYOUTS[kind](lengths)
+    assert len(layout.groups) > 1
+    generator = torch.Generator().manual_seed(1)
+    q, k, v, weights = (torch.randn(sum(lengths), count, 8, generator=generator).to(dtype) for count in (4, 2, 2, 4))
+    inputs = [x.requires_grad_() for x in (q, k, v)]
+    packed = attention(q, k, v, layout)
+    pieces = zip(*(x.split(lengths) for x in inputs), lengths, strict=True)
+    alone = torch.cat([attention(*piece, LAYOUTS[kind]([length])) for *piece, length in pieces])
+    found, expected = (torch.autograd.grad((out * weights).sum(), inputs) for out in (packed, alone))
+    tolerance = 1e-10 if dtype == torch.float64 else 0.05
+    for one, other in zip((packed, *found), (alone, *expected), strict=True):
+        torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance)
 
 
 def random_decoder() -> Decoder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,28 @@ def test_every_verb_explains_itself_without_torch(verb: str) -> None:
     assert "usage: qwenvl " + verb in result.stdout
     assert "examples:\n  qwenvl " + verb in result.stdout
     assert "None" not in result.stdout
+    assert "torch" not in loaded_after(code)
+
+
+@pytest.mark.parametrize("verb", ["model", "data", "eval"])
+def test_every_subcommand_explains_itself_without_torch(verb: str) -> None:
+    commands = re.findall(r"• (\w+)", run(verb, "--help").stdout)
+    assert len(commands) >= 3
+    for command in commands:
+        result = run(verb, command, "--help")
+        assert result.returncode == 0, result.stderr
+        assert f"usage: qwenvl {verb} {command}" in result.stdout and "None" not in result.stdout
+        options = re.findall(r"^│ (--[\w-]+)", result.stdout, flags=re.MULTILINE)
+        described = re.sub(r"[│\n\s]+", " ", result.stdout)
+        bare = [option for option in options if not re.search(rf"{option}(?: \S+)? [A-Z(]", described)]
+        assert not bare, "options without a word"
+    code = (
+        "import contextlib, io\n"
+        "from qwenvl.cli.main import main\n"
+        f"for command in {commands}:\n"
+        "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        f"        main(['{verb}', command, '--help'])"
+    )
     assert "torch" not in loaded_after(code)
 
 

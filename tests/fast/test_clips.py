@@ -18,7 +18,9 @@ from qwenvl.data.synth.clip import Clip, ClipSpec, clip_hash, clip_targets, gene
 from qwenvl.data.synth.names import described
 from qwenvl.data.synth.spec import is_held_out_pair
 from qwenvl.data.tasks import LANGUAGES
+from qwenvl.families import family_of_preset, find_preset
 from qwenvl.processing.spans import read_spans
+from qwenvl.processing.video import open_clip
 from qwenvl.types import QwenVLError, Sample, Style, TextPart, VideoPart
 
 pytestmark = pytest.mark.usefixtures("scene_sources")
@@ -141,7 +143,7 @@ def test_the_hash_changes_with_whatever_changes_clips(monkeypatch: pytest.Monkey
 def test_dense_labels_follow_the_things_through_the_patches_in_time() -> None:
     for clip in drawn(12, fps=3.0):
         moments = -(-len(clip.frames) // 2)
-        classes, boxes = clip_targets(clip, (moments, 8, 8))
+        classes, boxes = clip_targets(clip, (moments, 8, 8), span=2)
         assert classes.shape == (moments * 64,) and boxes.shape == (moments * 64, 4)
         for moment, shown in enumerate(classes.reshape(moments, 64)):
             frames = range(2 * moment, min(2 * moment + 2, len(clip.frames)))
@@ -151,6 +153,22 @@ def test_dense_labels_follow_the_things_through_the_patches_in_time() -> None:
             lefts = boxes.reshape(moments, 64, 4)[..., 0][classes.reshape(moments, 64) == track.class_id] * clip.width
             edges = [box[0] for box in track.seen]
             assert lefts.min() >= min(edges) - 1e-3 and lefts.max() <= max(edges) + 1e-3
+
+
+def test_dense_labels_follow_the_frames_that_were_sampled() -> None:
+    ours = find_preset("qwen2-vl-nano")
+    for clip in drawn(6, fps=4.0):
+        video = open_clip(ours.config, family_of_preset(ours), VideoPart(list(clip.frames), clip.fps, max_frames=6))
+        numbers = [round(time * clip.fps) for time in video.times]
+        assert video.grid[0] == 3 and len(numbers) == 6 and numbers[-1] == len(clip.frames) - 1 > 6
+        seen = clip.sampled(video.times)
+        assert seen.frames == tuple(clip.frames[number] for number in numbers) and seen.fps == pytest.approx(video.fps)
+        classes, _ = clip_targets(seen, (3, 8, 8), span=2)
+        for pair, shown in zip((numbers[:2], numbers[2:4], numbers[4:]), classes.reshape(3, 64), strict=True):
+            there = {track.class_id for track in clip.tracks if any(track.boxes[number] for number in pair)}
+            assert set(shown.tolist()) - {0} == there
+        with pytest.raises(ValueError, match="sample the clip first"):
+            clip_targets(clip, (3, 8, 8), span=2)
 
 
 # What is asked
@@ -211,7 +229,7 @@ def test_the_held_out_phrasing_is_never_trained_and_always_asked(monkeypatch: py
     marked = copy.deepcopy(wording.phrasebook())
     for phrasings in (listed for languages in marked.values() for listed in languages.values()):
         phrasings[-1] = "@" + phrasings[-1]
-    monkeypatch.setattr(wording, "phrasebook", lambda: marked)
+    monkeypatch.setattr(wording, "phrasebook", lambda *_: marked)
     assert not any("@" in sample.extra["question"] for _, sample in samples(20, "chat"))
     assert all("@" in sample.extra["question"] for _, sample in samples(4, "chat", held_out_phrasing=True))
 

@@ -156,7 +156,7 @@ def test_the_cost_of_a_picture_and_of_a_clip_can_be_asked(capsys: pytest.Capture
     ("arguments", "code", "line"),
     [
         (["qwen2-vl-7b", "--picture", "big"], 2, "write width and height in pixels, as 1920x1080"),
-        (["qwen2-vl-7b", "--picture", "3000x10"], 1, "300 times as long as it is wide"),
+        (["qwen2-vl-7b", "--picture", "3000x10"], 1, "300 times the other, and 200 is the limit"),
         (["qwen2-vl-7b", "--max-pixels", "9"], 2, "give --picture WIDTHxHEIGHT too"),
         (["qwen-vl-7b", "--picture", "10x10", "--seconds", "1"], 1, "qwen_vl takes no video"),
         (["qwen2-vl-7b", "--picture", "10x10", "--seconds", "0"], 2, "above 0"),

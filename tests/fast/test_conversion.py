@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from qwenvl.config import ModelConfig, VisionConfig
 from qwenvl.families import find_preset, get_family
 from qwenvl.models.vision_tower import VisionTower
 from qwenvl.weights.convert import decoder_from_qwen, start_from_pretrained, tower_from_openclip
-from qwenvl.weights.io import load_model, parameter_shapes, save_model
+from qwenvl.weights.io import build_meta, load_model, parameter_shapes, save_model
 from qwenvl.weights.maps import WeightsError, name_table
 from qwenvl.weights.quantize import dequantize_rows, quantize_rows
 from qwenvl.weights.repack import repack
@@ -203,6 +204,13 @@ def test_model_info_counts_as_the_paper_does(capsys: pytest.CaptureFixture[str])
     table = capsys.readouterr().out
     for count in ("7,721,324,544", "1,859,556,096", "1,842,770,688", "16,785,408", "76,054,528", "9,656,935,168"):
         assert count in table
+
+
+def test_model_info_builds_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = Mock(wraps=build_meta)
+    monkeypatch.setattr("qwenvl.weights.summary.build_meta", built)
+    assert main(["model", "info", "qwen2-vl-2b"]) == 0
+    built.assert_called_once_with(find_preset("qwen2-vl-2b").config)
 
 
 def test_model_info_of_a_folder_and_of_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from qwenvl.processing.grid import SizeError, window_plan
 from qwenvl.processing.image import ImageError, image_to_patches
 from qwenvl.processing.messages import MessageError, messages_to_sample
 from qwenvl.processing.positions import mrope_positions, next_position, positions_1d
-from qwenvl.processing.tokenizer import Tokenizer, TokenizerError, qwen2_vocabulary
+from qwenvl.processing.tokenizer import Tokenizer, TokenizerError
 from qwenvl.processing.video import VideoError
 from qwenvl.types import IGNORE_INDEX, Encoded, ImagePart, Message, RegionPart, Sample, TextPart, VideoPart
 from tests.small_text import golden_tokens, small_config, small_tokenizer
@@ -169,8 +170,8 @@ def test_positions_of_a_branch_are_those_it_would_have_alone() -> None:
 
 def native_processor(preset: str = "qwen2.5-vl-nano", context: int = 2048) -> Processor:
     """A nano model of native resolution, at the published bounds, with the small vocabulary."""
-    tokenizer, config = qwen2_vocabulary(small_tokenizer()), find_preset(preset).config
-    spec = get_family(config.family)
+    config = find_preset(preset).config
+    tokenizer, spec = small_tokenizer(config.family), get_family(config.family)
     tokens = spec.image_tokens
     names = {"image_start": tokens.start, "image_end": tokens.end, "image_pad": tokens.pad, "video_pad": str(tokens.video_pad)}
     changes: dict[str, Any] = {f"{key}_id": tokenizer.special(name) for key, name in names.items()}
@@ -236,7 +237,7 @@ def test_bounds_of_one_picture_are_honoured() -> None:
     assert ours.ready(VideoPart(frames_of(2), min_pixels=16 * 784, max_pixels=16 * 784)).grid == (1, 8, 8)
 
 
-def test_errors_number_pictures_and_videos_apart() -> None:
+def test_errors_number_pictures_and_videos_apart(tmp_path: Path) -> None:
     ours = native_processor()
 
     def message(error: type[Exception], *parts: ImagePart | VideoPart) -> str:
@@ -249,7 +250,10 @@ def test_errors_number_pictures_and_videos_apart() -> None:
     assert message(VideoError, picture, picture, CLIP, clip).startswith("sample 's7', video 2: gone.mp4: no such file")
     assert message(ImageError, CLIP, ImagePart("gone.png")).startswith("sample 's7', picture 1: gone.png: no such file")
     thin = ImagePart(Image.new("RGB", (3000, 10)))
-    assert message(SizeError, CLIP, picture, thin).startswith("sample 's7', picture 2: 3000x10 is 300 times as long")
+    assert message(SizeError, CLIP, picture, thin).startswith("sample 's7', picture 2: at 3000x10 pixels one side is 300 times")
+    thin.image.save(tmp_path / "thin.png")
+    named = message(SizeError, ImagePart(tmp_path / "thin.png"))
+    assert named.startswith("sample 's7', picture 1: ") and "thin.png: at 3000x10 pixels one side is 300 times the other" in named
     square = Sample((Message.of("user", picture, VideoPart(frames_of(2))),), id="s7")
     with pytest.raises(VideoError, match="sample 's7', video 1: qwen_vl takes no video; pass its frames as pictures"):
         processor().encode(square, "chat")
@@ -262,15 +266,16 @@ def test_too_long_names_pictures_and_videos_and_what_would_help() -> None:
         return str(caught.value)
 
     picture = ImagePart(PICTURE)
+    # Clips get as small as they can first: a token for each of 3 moments.
     assert message(picture, CLIP, CLIP) == (
-        "the prompt: 36 tokens (30 of them for 1 picture and 2 videos) do not fit in the context of 5; "
+        "the prompt: 18 tokens (12 of them for 1 picture and 2 videos) do not fit in the context of 5; "
         "shorten the text, give a smaller max_pixels or fps, or leave out pictures or videos"
     )
     assert message(picture, picture) == (
         "the prompt: 16 tokens (12 of them for 2 pictures) do not fit in the context of 5; "
         "shorten the text, give a smaller max_pixels, or leave out pictures"
     )
-    assert message(CLIP).endswith("for 1 video) do not fit in the context of 5; "
+    assert message(CLIP, "a dog").endswith("for 1 video) do not fit in the context of 5; "
                                   "shorten the text, give a smaller max_pixels or fps, or leave out videos")  # fmt: skip
     assert message("a dog on a blue background").endswith("do not fit in the context of 5; shorten the text")
 

@@ -204,13 +204,18 @@ def test_presets_have_names_of_their_own_and_their_family() -> None:
     assert all(preset in get_family(preset.config.family).presets for preset in PRESETS)
 
 
+def counted(name: str) -> dict[str, int]:
+    config = find_preset(name).config
+    return count_parameters(config, parameter_shapes(build_meta(config)))
+
+
 def table(preset: Preset) -> list[Entry]:
     return name_table(preset.config, parameter_shapes(build_meta(preset.config)))
 
 
 def test_published_sizes() -> None:
     """Table 1 of arXiv 2409.12191: a vision encoder of 675M, which has the merger of the 7B in it."""
-    counts = {name: count_parameters(find_preset(name).config) for name in ("qwen2-vl-2b", "qwen2-vl-7b", "qwen2.5-vl-3b")}
+    counts = {name: counted(name) for name in ("qwen2-vl-2b", "qwen2-vl-7b", "qwen2.5-vl-3b")}
     assert counts["qwen2-vl-7b"] == {
         "llm": 7_615_616_512, "vision_encoder": 675_759_104, "vision_encoder_vit": 631_183_360, "vision_encoder_merger": 44_575_744,
         "total": 8_291_375_616,
@@ -221,7 +226,7 @@ def test_published_sizes() -> None:
 
 
 def test_nano_members_are_of_one_size() -> None:
-    one, two, five = (count_parameters(find_preset(f"qwen{kind}-vl-nano").config) for kind in ("", "2", "2.5"))
+    one, two, five = (counted(f"qwen{kind}-vl-nano") for kind in ("", "2", "2.5"))
     assert abs(two["total"] - five["total"]) < 1_000
     assert one["total"] < two["total"] < 1.08 * one["total"]
     decoders = [find_preset(f"qwen{kind}-vl-nano").config.decoder for kind in ("2", "2.5")]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +13,11 @@ from PIL import Image
 
 from qwenvl.cli.main import main
 from qwenvl.data.film import COLOURS, film_sheet, film_strip
-from qwenvl.data.inspect import contact_sheet, tokens_view
+from qwenvl.data.inspect import contact_sheet, scene_page, tokens_view
 from qwenvl.data.synth.clip import ClipSpec, generate_clip
 from qwenvl.data.synth.scene import SceneSpec, generate_scene
+from qwenvl.families import family_of_preset, find_preset
+from qwenvl.processing.grid import image_grid
 from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.types import IGNORE_INDEX, Encoded
 from qwenvl.weights.hub import builtin_models
@@ -46,6 +51,23 @@ def test_each_of_several_pictures_has_its_own_number_of_placeholders(tokenizer: 
     ids, labels = (np.concatenate([getattr(one, name), getattr(two, name)]) for name in ("input_ids", "labels"))
     both = one.with_(input_ids=ids, labels=labels, visual_slots=np.concatenate([one.visual_slots, two.visual_slots + len(one)]))
     assert tokens_view(both, tokenizer).plain == "<img><imgpad> x 3</img>a<img><imgpad> x 5</img>b"
+
+
+@pytest.mark.usefixtures("scene_sources")
+def test_the_page_writes_places_as_the_family_does() -> None:
+    scenes = [generate_scene(SceneSpec(aspect=(2.0, 2.0)), 0, index) for index in (0, 1)]
+    presets = [find_preset(name) for name in ("qwen-vl-nano", "qwen2-vl-nano", "qwen2.5-vl-nano")]
+    tags, tokens, lists = (html.unescape(scene_page(scenes, ["en"], ["chat"], 0, preset)) for preset in presets)
+    assert re.search(r"<ref>[^<]+</ref><box>\(\d{3},\d{3}\),", tags) and "bbox_2d" not in tags
+    assert re.search(r"<\|object_ref_start\|>[^<]+<\|object_ref_end\|><\|box_start\|>\(\d{3},", tokens) and "<box>" not in tokens
+    assert "<box>" not in lists and "<|box_start|>" not in lists and '{"point_2d": [' in lists
+    # In pixels of the picture as the model sees it, and about the right one of two pictures.
+    preset = presets[2]
+    pairs = [image_grid(preset.config, family_of_preset(preset), scene.width, scene.height)[1:] for scene in scenes]
+    height, width = (14 * max(sides) for sides in zip(*pairs, strict=True))
+    boxes = [json.loads(box) for box in re.findall(r'"bbox_2d": (\[[^]]*\])', lists)]
+    assert boxes and all(0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height for box in boxes)
+    assert max(box[2] for box in boxes) > height, "wider than it is high"
 
 
 @pytest.mark.usefixtures("scene_sources")

@@ -12,11 +12,9 @@ from qwenvl.families import get_family
 from qwenvl.families.spec import Markup
 from qwenvl.inference.reply import Reply, Usage, readable
 from qwenvl.processing.chat import render
-from qwenvl.processing.json_regions import write_places
 from qwenvl.processing.loose_json import find_json
-from qwenvl.processing.regions import markup_text, read_places, read_regions, strip_markup, text_to_parts, write_regions
+from qwenvl.processing.regions import parts_text, read_places, read_regions, strip_markup, text_to_parts, write_parts
 from qwenvl.processing.spans import read_spans, read_time
-from qwenvl.processing.tokenizer import qwen2_vocabulary
 from qwenvl.types import ImagePart, Message, Region, RegionError, RegionPart, Sample, TextPart, TimeSpan
 from tests.small_text import small_tokenizer
 
@@ -33,7 +31,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 @given(st.lists(st.tuples(ANY_TEXT, BOX | POINT), min_size=1, max_size=4))
 def test_r1_written_places_read_back_within_half_a_pixel(named: list[tuple[str, Region]]) -> None:
-    text = write_places([RegionPart(phrase, (region,)) for phrase, region in named], {0: FRAME})
+    text = parts_text([RegionPart(phrase, (region,)) for phrase, region in named], JSON, {0: FRAME})
     reading = read_places(text, JSON, frame=FRAME)
     assert reading.clamped == 0
     assert [region.kind for region in reading.regions] == [region.kind for _, region in named]
@@ -46,12 +44,12 @@ def test_r1_written_places_read_back_within_half_a_pixel(named: list[tuple[str, 
 def test_places_are_written_as_published() -> None:
     dog, spot = Region.box(0.1, 0.2, 0.35, 1.0), Region("point", ((0.5, 0.5),))
     written = '```json\n[\n\t{"bbox_2d": [100, 100, 350, 500], "label": "狗"},\n\t{"point_2d": [500, 250]}\n]\n```'
-    assert write_places([RegionPart("狗", (dog,)), RegionPart(None, (spot,))], {0: FRAME}) == written
+    assert parts_text([RegionPart("狗", (dog,)), RegionPart(None, (spot,))], JSON, {0: FRAME}) == written
     points = '<points x1="500" y1="250" x2="0" y2="500" alt="a &lt;b&gt; &amp; c">a &lt;b&gt; &amp; c</points>'
     assert [region.label for region in read_regions(points, JSON, frame=FRAME)] == ["a <b> & c"] * 2
     one = '```json\n[\n\t{"bbox_2d": [100, 100, 350, 500], "label": "dog"}\n]\n```'
-    assert markup_text(write_regions(RegionPart("dog", (dog,)), JSON, frame=FRAME)) == one
-    assert markup_text(write_regions(RegionPart("dog"), JSON)) == "dog"
+    assert parts_text([RegionPart("dog", (dog,))], JSON, {0: FRAME}) == one
+    assert parts_text([RegionPart("dog")], JSON) == "dog"
     assert strip_markup(f"See {one}!", JSON) == "See dog!"
     assert text_to_parts(one, JSON) == (TextPart(one),)
 
@@ -66,11 +64,11 @@ def test_places_are_written_as_published() -> None:
 )
 def test_what_cannot_be_written_names_the_sample(region: Region, reason: str) -> None:
     with pytest.raises(RegionError, match=f"sample 's7': .*{reason}"):
-        write_places([RegionPart("dog", (region,))], {0: FRAME}, "sample 's7'")
+        write_parts([RegionPart("dog", (region,))], JSON, {0: FRAME}, "sample 's7'")
 
 
 def test_places_that_follow_each_other_are_one_list_in_the_text() -> None:
-    tokenizer = qwen2_vocabulary(small_tokenizer())
+    tokenizer = small_tokenizer("qwen2_5_vl")
     dog, cat = (RegionPart(name, (Region.box(0.1, 0.2, 0.3, 0.4, image=1),)) for name in ("dog", "cat"))
     sample = Sample((Message.of("user", ImagePart("a"), ImagePart("b")), Message.of("assistant", "Two: ", dog, cat)))
     frames = [(28, 28), FRAME]

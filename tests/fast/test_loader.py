@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from qwenvl.config import ConfigError
-from qwenvl.data.loader import RowStream, row_generator
-from qwenvl.data.mixture import DataRecipe, LossWeights, WeightedScenes, draw, jitter_regions
+from qwenvl.data.loader import NumberedRows, RowStream, row_generator
+from qwenvl.data.scene_recipe import DataRecipe, LossWeights, WeightedScenes, draw, jitter_regions
 from qwenvl.data.scene_rows import SceneRows
 from qwenvl.data.synth.spec import SceneSpec
 from qwenvl.data.token_weights import TokenWeights
@@ -31,9 +31,9 @@ def processor() -> Processor:
     return Processor(PRESET.config, get_family("qwen_vl"), Tokenizer.from_folder(TOKENIZER), PRESET.markup)
 
 
-def stream(rows_per_step: int = 4, dense: bool = False, **recipe: object) -> RowStream:
+def stream(rows_per_step: int = 4, dense: bool = False, seed: int = 3, **recipe: object) -> RowStream:
     data = DataRecipe.model_validate({"tasks": TASKS, "per_picture": {"referring": 2}, "rows_per_step": rows_per_step, **recipe})
-    return RowStream(SceneRows(data, processor(), dense), seed=3, rows_per_step=rows_per_step)
+    return RowStream(NumberedRows(SceneRows(data, processor(), dense), seed=seed), rows_per_step)
 
 
 def tokens(batches: list[Batch]) -> list[int]:
@@ -44,7 +44,8 @@ def tokens(batches: list[Batch]) -> list[int]:
 @pytest.mark.parametrize("packing", ["share_prefix", "interleave", "isolate", "pictures"])
 def test_stream_is_the_same_for_any_number_of_ranks_and_micro_batches(packing: str) -> None:
     whole = stream(packing=packing, row_tokens=200, box_jitter=0.5).batches(7, 0, 1, 4)
-    parts = [batch for rank in (0, 1) for batch in stream(packing=packing, row_tokens=200, box_jitter=0.5).batches(7, rank, 2, 1)]
+    shares = [stream(packing=packing, row_tokens=200, box_jitter=0.5).batches(7, rank, 2, 1) for rank in (0, 1)]
+    parts = [batch for pair in zip(*shares, strict=True) for batch in pair]
     assert tokens(parts) == tokens(whole)
     assert len(parts) == 4 and len(whole) == 1
     torch.testing.assert_close(torch.cat([batch.patches for batch in parts]), whole[0].patches)
@@ -54,19 +55,19 @@ def test_stream_is_the_same_for_any_number_of_ranks_and_micro_batches(packing: s
 def test_steps_and_seeds_differ() -> None:
     ours = stream()
     assert tokens(ours.batches(0, 0, 1, 4)) != tokens(ours.batches(1, 0, 1, 4))
-    assert tokens(ours.batches(0, 0, 1, 4)) != tokens(replace(ours, seed=4).batches(0, 0, 1, 4))
+    assert tokens(ours.batches(0, 0, 1, 4)) != tokens(stream(seed=4).batches(0, 0, 1, 4))
 
 
 def test_rows_that_cannot_be_shared_evenly_are_refused() -> None:
     with pytest.raises(ConfigError, match="rows_per_step 4"):
-        RowStream(source=None, seed=0, rows_per_step=4).batches(0, 0, 3, 4)  # type: ignore[arg-type]
+        RowStream(source=None, rows_per_step=4).batches(0, 0, 3, 4)  # type: ignore[arg-type]
 
 
 @needs_fonts
 def test_row_keeps_its_budget_and_its_limits_per_picture() -> None:
     ours = stream(row_tokens=124)
     for index in range(40):
-        (document,) = ours.source.row(1, 0, index).documents
+        (document,) = ours.source.source.row(1, 0, index).documents
         assert document.branch_ids is not None
         asked = Counter(document.task.split("+"))
         assert asked["referring"] <= 2 and max(asked[task] for task in ("caption", "yes_no", "count")) <= 1
@@ -95,7 +96,7 @@ def test_dense_targets_lie_along_the_patches() -> None:
 def test_scene_kinds_may_have_tasks_of_their_own() -> None:
     group = WeightedScenes(spec=SceneSpec(kind="text"), tasks={"ocr": 1.0})
     ours = stream(scenes=[group.model_dump()], per_picture={"ocr": 2})
-    seen = {task for index in range(5) for task in ours.source.row(1, 0, index).documents[0].task.split("+")}
+    seen = {task for index in range(5) for task in ours.source.source.row(1, 0, index).documents[0].task.split("+")}
     assert seen == {"ocr"} and "ocr" in ours.tasks
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ from qwenvl.models.resampler import Resampler
 from qwenvl.models.rope import ntk_alpha, rotary, rotary_2d
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.collate import collate
-from qwenvl.processing.grid import window_plan
+from qwenvl.processing.grid import by_squares, window_plan
 from qwenvl.train.objectives import NextToken
 from qwenvl.types import Batch, Windows
 from tests.fast.tiny import NATIVE, Visual, document, native_config, tiny_model
@@ -195,6 +196,15 @@ def test_aligned_start_reads_the_queries_own_place() -> None:
 
 def batch_of(config: ModelConfig, *grids: tuple[int, int, int], seed: int = 0) -> Batch:
     return collate([document(config, [Visual(grid) for grid in grids], seed)])
+
+
+@pytest.mark.parametrize("merge", [1, 2, 3])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 5), (4, 3)])
+def test_the_model_has_the_order_in_which_patches_are_cut(rows: int, columns: int, merge: int) -> None:
+    """A model may not import `processing`: what each says of the packed order must be one."""
+    height, width = rows * merge, columns * merge
+    cut = by_squares(np.stack(np.indices((height, width)), axis=-1), merge)
+    assert places_of(torch.tensor([[2, height, width]]), merge).tolist() == [*cut.tolist(), *cut.tolist()]
 
 
 def test_patches_of_a_square_lie_together() -> None:

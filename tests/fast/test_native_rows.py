@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from qwenvl.config import ConfigError, ModelConfig
-from qwenvl.data.loader import RowStream
-from qwenvl.data.mixture import DataRecipe, LossWeights
+from qwenvl.data.loader import SCENES_PER_ROW, NumberedRows, RowStream
+from qwenvl.data.scene_recipe import DataRecipe, LossWeights
 from qwenvl.data.packing import interleave, share_prefix
 from qwenvl.data.places import for_markup, markup_record
 from qwenvl.data.scene_rows import SceneRows
@@ -36,7 +36,7 @@ from qwenvl.processing.collate import collate
 from qwenvl.processing.encode import Processor
 from qwenvl.processing.grid import window_plan
 from qwenvl.processing.positions import mrope_positions
-from qwenvl.processing.tokenizer import Tokenizer, qwen2_vocabulary
+from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.train.build import TOKENIZER
 from qwenvl.train.recipe import load_recipe
 from qwenvl.types import IGNORE_INDEX, Encoded, ImagePart, Message, Region, RegionPart, Sample, TextPart
@@ -51,9 +51,8 @@ TASKS = {"caption": 2.0, "grounded_caption": 1.0, "referring": 3.0, "ocr_quad": 
 
 def processor(family: str) -> Processor:
     preset = find_preset(NANOS.get(family, "qwen-vl-nano"))
-    tokenizer = Tokenizer.from_folder(TOKENIZER)
-    tokenizer = qwen2_vocabulary(tokenizer) if family in NANOS else tokenizer
-    return Processor(preset.config, family_of_preset(preset), tokenizer, preset.markup)
+    spec = family_of_preset(preset)
+    return Processor(preset.config, spec, Tokenizer.from_folder(TOKENIZER).of_family(spec), preset.markup)
 
 
 def rows(family: str, dense: bool = False, **recipe: Any) -> SceneRows:
@@ -97,6 +96,24 @@ def test_labels_run_along_the_patches_of_pictures_and_clips(family: str, packing
         assert len(row.targets["patch_classes"]) == len(row.targets["patch_boxes"]) == patches
         seen.update(grid[0] > 1 for one in row.documents for grid in one.grids.tolist())
     assert set(seen) == {False, True}
+
+
+@needs_fonts
+@pytest.mark.parametrize("packing", ["share_prefix", "pictures"])
+def test_what_is_taught_of_a_clip_follows_the_frames_that_its_rules_leave(packing: str) -> None:
+    """Four frames of sixteen: two patches in time, labelled by those frames and by no others."""
+    whole = rows("qwen2_vl", packing=packing, clip_rows=1.0, clip_fps=2.0, clips={"seconds": [8, 8], "stay": [2.5, 2.5]})
+    ours = whole.processor
+    assert ours.spec.videos is not None
+    few = replace(ours.spec, videos=replace(ours.spec.videos, max_frames=4))
+    source = SceneRows(whole.recipe, Processor(ours.config, few, ours.tokenizer, ours.markup), dense=True)
+    for index in range(6):
+        row, clip = source.row(3, 0, index), generate_clip(whole.recipe.clips, 3, index * SCENES_PER_ROW)
+        moments = row.targets["patch_classes"].reshape(2, -1)
+        for pair, shown in zip(((0, 5), (10, 15)), moments, strict=True):
+            there = {track.class_id for track in clip.tracks if any(track.boxes[number] for number in pair)}
+            assert set(shown.tolist()) - {0} == there
+        assert all(one.grids[0, 0] == 2 for one in row.documents)
 
 
 # Packing
@@ -171,9 +188,10 @@ def test_joined_samples_keep_their_windows_and_their_positions_run_on(family: st
 @pytest.mark.parametrize("family", NATIVE)
 @pytest.mark.parametrize("packing", ["share_prefix", "interleave"])
 def test_the_stream_is_the_same_for_any_number_of_ranks_and_micro_batches(family: str, packing: str) -> None:
-    stream = RowStream(rows(family, packing=packing, clip_rows=0.3, text_rows=0.1), seed=4, rows_per_step=6)
+    stream = RowStream(NumberedRows(rows(family, packing=packing, clip_rows=0.3, text_rows=0.1), seed=4), rows_per_step=6)
     (whole,) = stream.batches(1, 0, 1, 6)
-    parts = [batch for rank in (0, 1) for batch in stream.batches(1, rank, 2, 1)]
+    shares = [stream.batches(1, rank, 2, 1) for rank in (0, 1)]
+    parts = [batch for pair in zip(*shares, strict=True) for batch in pair]
     for name in ("input_ids", "labels", "loss_weights", "patches"):
         torch.testing.assert_close(torch.cat([getattr(batch, name) for batch in parts]), getattr(whole, name))
     supervised = whole.labels != IGNORE_INDEX

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwenvl.families.spec import Markup
-from qwenvl.processing.regions import markup_text, read_regions, strip_markup, text_to_parts, write_regions
+from qwenvl.processing.regions import parts_text, read_regions, strip_markup, text_to_parts, write_parts
 from qwenvl.types import Region, RegionError, RegionPart, TextPart
 
 PADDED = Markup(digits=3)
@@ -26,7 +26,7 @@ QUAD = st.builds(
 @given(st.lists(BOX | QUAD, min_size=1, max_size=3), PHRASE, st.sampled_from([Markup(), PADDED]))
 def test_r1_written_regions_read_back_within_one_unit(regions: list[Region], phrase: str, markup: Markup) -> None:
     """R1: half a unit of rounding, one at the far edge, where 1000 is written 999."""
-    text = markup_text(write_regions(RegionPart(phrase, tuple(regions)), markup))
+    text = parts_text([RegionPart(phrase, tuple(regions))], markup)
     found = read_regions(text, markup)
     assert [region.kind for region in found] == [region.kind for region in regions]
     assert {region.label for region in found} == {phrase}
@@ -38,13 +38,13 @@ def test_r1_written_regions_read_back_within_one_unit(regions: list[Region], phr
 
 def test_regions_are_written_as_published() -> None:
     box = RegionPart("bees", (Region.box(0.6611, 0.6119, 0.833, 0.812), Region.box(0, 0, 0.0354, 1)))
-    assert markup_text(write_regions(box, Markup())) == "<ref>bees</ref><box>(661,612),(833,812)</box><box>(0,0),(35,999)</box>"
-    assert markup_text(write_regions(box, PADDED)).endswith("<box>(000,000),(035,999)</box>")
+    assert parts_text([box], Markup()) == "<ref>bees</ref><box>(661,612),(833,812)</box><box>(0,0),(35,999)</box>"
+    assert parts_text([box], PADDED).endswith("<box>(000,000),(035,999)</box>")
     quad = RegionPart("EXIT", (Region("quad", ((0.1, 0.2), (0.3, 0.2), (0.3, 0.4), (0.1, 0.4))),))
-    written = markup_text(write_regions(quad, Markup()))
+    written = parts_text([quad], Markup())
     assert written == "<ref>EXIT</ref><quad>(100,200), (300,200), (300,400), (100,400)</quad>"
-    assert markup_text(write_regions(RegionPart("This"), Markup())) == "<ref>This</ref>"
-    assert markup_text(write_regions(RegionPart(None, box.regions[:1]), Markup())) == "<box>(661,612),(833,812)</box>"
+    assert parts_text([RegionPart("This")], Markup()) == "<ref>This</ref>"
+    assert parts_text([RegionPart(None, box.regions[:1])], Markup()) == "<box>(661,612),(833,812)</box>"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_regions_are_written_as_published() -> None:
 )
 def test_r1_bad_regions_are_refused_with_the_samples_id(region: Region, reason: str) -> None:
     with pytest.raises(RegionError, match=f"sample 'coco-17': .*{reason}"):
-        write_regions(RegionPart("dog", (region,)), Markup(), "sample 'coco-17'")
+        write_parts([RegionPart("dog", (region,))], Markup(), where="sample 'coco-17'")
 
 
 ONE = (0.1, 0.2, 0.3, 0.4)
@@ -125,8 +125,7 @@ def test_any_mixture_of_markup_is_read_without_an_error(fragments: list[str]) ->
     text = "".join(fragments)
     for region in read_regions(text):
         region.check("model")
-    pieces = [[part.text] if isinstance(part, TextPart) else write_regions(part, Markup()) for part in text_to_parts(text)]
-    assert "".join(map(markup_text, pieces)) == text
+    assert parts_text(text_to_parts(text), Markup()) == text
 
 
 def test_an_answer_fed_back_becomes_regions_again() -> None:

@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 from qwenvl.families import get_family
 from qwenvl.processing.chat import PlaceholderError, Rendered, RenderError, render
 from qwenvl.processing.regions import read_regions
-from qwenvl.processing.tokenizer import QWEN2_SPECIALS, TRAINED_SPECIALS, Tokenizer, qwen2_vocabulary
+from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.processing.vocabulary_files import BYTE_SYMBOLS
 from qwenvl.types import IGNORE_INDEX, ImagePart, Message, Region, RegionError, RegionPart, Sample, TextPart, VideoPart
 from tests.small_text import golden_tokenizer, golden_tokens, small_tokenizer
 
 SPEC = get_family("qwen_vl")
 PICTURE = ImagePart("unopened.png")
-TYPED = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(TRAINED_SPECIALS)
+TYPED = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(SPEC.special_tokens.trained)
 
-QWEN2_TYPED = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(QWEN2_SPECIALS)
+QWEN2_SPEC = get_family("qwen2_5_vl")
+QWEN2_TYPED = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(QWEN2_SPEC.special_tokens.published)
 CLIP = VideoPart("unopened.mp4")
 
 
@@ -115,7 +116,7 @@ def test_pictures_in_an_answer_are_never_supervised() -> None:
 def test_prompt_is_the_beginning_of_the_training_text(style: str, family: str) -> None:
     """One renderer: what is generated from is what was trained on."""
     spec = get_family(family)
-    tokenizer = small_tokenizer() if family == "qwen_vl" else qwen2_vocabulary(small_tokenizer())
+    tokenizer = small_tokenizer(family)
     after_turn = 1 if spec.chat.joined_header and style == "chat" else 0  # the newline after <|im_end|>, not supervised
     question = Message.of("user", PICTURE, "How many dogs?")
     prompt = render(sample(question), tokenizer, spec, style, [2], for_generation=True).input_ids
@@ -131,11 +132,11 @@ def test_prompt_is_the_beginning_of_the_training_text(style: str, family: str) -
 
 @given(QWEN2_TYPED, QWEN2_TYPED, QWEN2_TYPED)
 def test_r3_special_tokens_of_qwen2_typed_by_anyone_stay_text(system: str, question: str, answer: str) -> None:
-    tokenizer = qwen2_vocabulary(small_tokenizer())
+    tokenizer = small_tokenizer("qwen2_5_vl")
     conversation = sample(
         Message.of("system", system), Message.of("user", question, CLIP, question), Message.of("assistant", answer)
     )
-    ids = render(conversation, tokenizer, get_family("qwen2_5_vl"), "chat", [2]).input_ids
+    ids = render(conversation, tokenizer, QWEN2_SPEC, "chat", [2]).input_ids
     structure = [index for index in ids if tokenizer.is_special(index)]
     turn, clip = ["<|im_start|>", "<|im_end|>"], ["<|vision_start|>", "<|video_pad|>", "<|video_pad|>", "<|vision_end|>"]
     assert structure == [tokenizer.special(name) for name in (*turn, turn[0], *clip, turn[1], *turn)]
@@ -162,7 +163,7 @@ def test_how_a_text_is_cut_into_parts_does_not_show(texts: list[str]) -> None:
 
 
 def test_qwen2_chat_is_one_string_with_a_newline_after_every_turn() -> None:
-    tokenizer = qwen2_vocabulary(small_tokenizer())
+    tokenizer = small_tokenizer("qwen2_vl")
     conversation = sample(
         Message.of("user", CLIP, PICTURE, "\nassistant"), Message.of("assistant", "user"),
         Message.of("user", CLIP, "two?"), Message.of("assistant", RegionPart("dogs", (Region.box(0, 0, 0.5, 1),))),
@@ -210,7 +211,7 @@ def test_role_and_text_of_a_qwen2_turn_are_tokenised_together() -> None:
 def test_r1_sample_to_tokens_to_text_to_regions(family: str) -> None:
     """R1: the whole way round, for the family's own markup, within one unit of the written scale."""
     spec = get_family(family)
-    tokenizer = small_tokenizer() if family == "qwen_vl" else qwen2_vocabulary(small_tokenizer())
+    tokenizer = small_tokenizer(family)
     dog = Region.box(0.1004, 0.25, 0.9, 1.0, label="dog")
     sign = Region("quad", ((0.0, 0.0), (0.5, 0.0), (0.5, 0.25), (0.0, 0.25)), label="EXIT")
     answer = Message.of("assistant", "A ", RegionPart("dog", (dog,)), " under ", RegionPart("EXIT", (sign,)))

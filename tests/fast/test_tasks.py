@@ -24,7 +24,7 @@ from qwenvl.data.vocabulary import corpus
 from qwenvl.data.vqa import VQA
 from qwenvl.data.wording import Voice, centre, names_by_position
 from qwenvl.families.spec import Markup
-from qwenvl.processing.regions import markup_text, write_regions
+from qwenvl.processing.regions import parts_text
 from qwenvl.types import ImagePart, RegionPart, Sample, Style, TextPart
 
 pytestmark = pytest.mark.skipif(not CLDR_FOLDER.is_dir(), reason="names of things need the Debian package unicode-cldr-core")
@@ -59,11 +59,7 @@ def written(sample: Sample) -> tuple[str, str]:
     """The prompt and the answer of a single turn, with markup as the published models have it."""
     said = {"user": "", "assistant": ""}
     for message in sample.messages:
-        for part in message.parts:
-            if isinstance(part, TextPart):
-                said[message.role] += part.text
-            elif isinstance(part, RegionPart):
-                said[message.role] += markup_text(write_regions(part, Markup()))
+        said[message.role] += parts_text(message.parts, Markup())
     return said["user"], said["assistant"]
 
 
@@ -310,7 +306,7 @@ def test_the_held_out_phrasing_is_never_trained_and_always_asked(monkeypatch: py
     for phrasings in (listed for languages in marked.values() for listed in languages.values()):
         assert len(phrasings) >= 7 and len(set(phrasings)) == len(phrasings)
         phrasings[-1] = "@" + phrasings[-1]
-    monkeypatch.setattr(wording, "phrasebook", lambda: marked)
+    monkeypatch.setattr(wording, "phrasebook", lambda *_: marked)
 
     def asked(sample: Sample) -> list[str]:
         return [turn["question"] for turn in sample.extra.get("turns", [sample.extra])]

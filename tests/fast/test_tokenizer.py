@@ -15,15 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 
-from qwenvl.families import find_preset
+from qwenvl.families import find_preset, get_family
 from qwenvl.processing.tokenizer import (
-    PUBLISHED_SPECIALS,
-    QWEN2_SPECIALS,
     TRAINED_SPECIALS,
     Tokenizer,
     TokenizerError,
     merges_of_ranks,
-    qwen2_vocabulary,
     read_ranks,
     train_tokenizer,
 )
@@ -53,7 +50,7 @@ def test_special_tokens_have_the_published_ids() -> None:
 @pytest.mark.parametrize(("text", "ids"), golden_tokens()["specials"])
 def test_published_ids_decode_with_and_without_special_tokens(text: str, ids: list[int]) -> None:
     plain = text
-    for name in PUBLISHED_SPECIALS:
+    for name in get_family("qwen_vl").special_tokens.published:
         plain = plain.replace(name, "")
     assert golden_tokenizer().decode(ids) == text
     assert golden_tokenizer().decode(ids, skip_special=True) == plain
@@ -174,9 +171,10 @@ def test_folder_without_tokenizer_is_one_clear_line(tmp_path: Path) -> None:
         Tokenizer.from_folder(tmp_path)
 
 
-def test_qwen2_vocabulary_renames_the_special_tokens_in_place() -> None:
-    ours = small_tokenizer()
-    theirs = qwen2_vocabulary(ours)
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl"])
+def test_a_vocabulary_of_another_family_has_its_special_tokens_renamed_in_place(family: str) -> None:
+    ours, spec = small_tokenizer(), get_family(family)
+    theirs = ours.of_family(spec)
     names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
              "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]  # fmt: skip
     assert theirs.specials == dict(zip(names, range(308, 320), strict=True)) | {"<|video_pad|>": 320}
@@ -184,12 +182,13 @@ def test_qwen2_vocabulary_renames_the_special_tokens_in_place() -> None:
     for text in (*CORPUS, "<ref>", "<|video_pad|>"):
         assert theirs.encode(text) == ours.encode(text)
     assert theirs.to_json() == Tokenizer.from_json(theirs.to_json()).to_json()
+    assert ours.of_family(get_family("qwen_vl")).to_json() == ours.to_json(), "its own names are kept"
     with pytest.raises(TokenizerError, match="no special token '<ref>'"):
-        qwen2_vocabulary(theirs)
+        theirs.of_family(spec)
 
 
 def test_special_tokens_of_the_qwen2_families_have_the_published_ids() -> None:
-    ids = {name: 151643 + place for place, name in enumerate(QWEN2_SPECIALS)}
+    ids = {name: 151643 + place for place, name in enumerate(get_family("qwen2_vl").special_tokens.published)}
     published = {
         "<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645, "<|object_ref_start|>": 151646,
         "<|box_end|>": 151649, "<|quad_end|>": 151651, "<|vision_start|>": 151652, "<|vision_end|>": 151653,

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwenvl.families import get_family
+from qwenvl.families.spec import ChatRules
 from qwenvl.processing.chat import render
 from qwenvl.processing.messages import MessageError, messages_to_sample
-from qwenvl.processing.tokenizer import qwen2_vocabulary
 from qwenvl.processing.tools import ToolCall, ToolError, read_calls, strip_calls, tools_text, with_tools, write_call
 from qwenvl.types import TextPart
 from tests.small_text import small_tokenizer
@@ -36,13 +36,14 @@ def test_tools_are_told_as_published() -> None:
 
 def test_tools_stand_in_the_system_turn() -> None:
     asked = {"role": "user", "content": "Hot?"}
-    added, kept = with_tools("Hot?", [WEATHER])
-    assert added == {"role": "system", "content": f"You are a helpful assistant.\n\n{TOLD}"} and kept == asked
-    joined = with_tools([{"role": "system", "content": "Be brief."}, asked], [WEATHER])
+    rules = ChatRules(system="You answer in verse.")
+    added, kept = with_tools("Hot?", [WEATHER], rules)
+    assert added == {"role": "system", "content": f"You answer in verse.\n\n{TOLD}"} and kept == asked
+    joined = with_tools([{"role": "system", "content": "Be brief."}, asked], [WEATHER], rules)
     assert joined == [{"role": "system", "content": f"Be brief.\n\n{TOLD}"}, asked]
-    parts = with_tools([{"role": "system", "content": [{"type": "text", "text": "Be brief."}]}, asked], [WEATHER])
+    parts = with_tools([{"role": "system", "content": [{"type": "text", "text": "Be brief."}]}, asked], [WEATHER], rules)
     assert messages_to_sample(parts).messages[0].parts == (TextPart("Be brief."), TextPart(f"\n\n{TOLD}"))
-    assert with_tools([asked], []) == [asked]
+    assert with_tools([asked], [], rules) == [asked]
 
 
 @pytest.mark.parametrize("tool", [7, {}, {"name": 3}, {"function": {}}, {"name": "f", "parameters": {1, 2}}])
@@ -99,7 +100,7 @@ def test_calls_and_results_go_back_as_text() -> None:
         {"role": "tool", "tool_call_id": "2", "content": "seen"},
         {"role": "assistant", "content": "I tap again.", "tool_calls": [call]},
     ]
-    tokenizer = qwen2_vocabulary(small_tokenizer())
+    tokenizer = small_tokenizer("qwen2_5_vl")
     rendered = render(messages_to_sample(messages), tokenizer, get_family("qwen2_5_vl"), "chat", [])
     assert tokenizer.decode(rendered.input_ids) == (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nOpen it.<|im_end|>\n"

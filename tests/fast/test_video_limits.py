@@ -15,12 +15,10 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("av")
-from qwenvl.processing import image, video, video_file
-from qwenvl.processing.video import open_clip
+from qwenvl.processing import clip_source, image, video_file
 from qwenvl.processing.video_file import VideoError
-from qwenvl.types import VideoPart
 from tests.clips import write_clip
-from tests.fast.test_video import SMALL
+from tests.fast.test_video import SMALL, drawn
 
 SECONDS = 120
 """For all clips together, on a machine that does other work too; alone they take under 5."""
@@ -28,18 +26,19 @@ MEGABYTES = 400
 
 WATCH = """
 import resource, sys
+from dataclasses import replace
 import av, torch
-from qwenvl.families.spec import VideoRules
+from qwenvl.families import find_preset, get_family
 from qwenvl.processing.video import open_clip
 from qwenvl.processing.video_file import VideoError
 from qwenvl.types import VideoPart
-rules = VideoRules(fps=2.0, min_frames=4, max_frames=24, min_pixels=784, max_pixels=8 * 784, total_pixels=96 * 784)
+nano = find_preset("qwen2.5-vl-nano")
 torch.linspace(0, 1, 2).round()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:
     try:
-        clip = open_clip(VideoPart(path), rules, 28, 2, 200)
-        print(path, "gives", len(clip.times), clip.pixels.shape, flush=True)
+        clip = open_clip(nano.config, replace(get_family(nano.config.family), videos=nano.videos), VideoPart(path)).read()
+        print(path, "gives", clip.grid, clip.patches.shape, flush=True)
     except VideoError as error:
         print(error, flush=True)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
@@ -84,22 +83,24 @@ def test_r10_no_clip_hangs_or_takes_the_memory(tmp_path: Path, repository: Path)
 def test_r10_a_folder_of_very_many_frames_is_drawn_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of a file, only the frames that are drawn are opened."""
     opened: list[Path] = []
-    read = video.open_image
-    monkeypatch.setattr(video, "open_image", lambda path: opened.append(path) or read(tmp_path / "frame-0.png"))
+    read = clip_source.open_image
+    monkeypatch.setattr(clip_source, "open_image", lambda path: opened.append(path) or read(tmp_path / "frame-0.png"))
     Image.new("RGB", (56, 28)).save(tmp_path / "frame-0.png")
     for number in range(1, 3000):
         (tmp_path / f"frame-{number}.png").touch()  # empty: opening one would be an error
-    clip = open_clip(VideoPart(tmp_path), SMALL, 28, 2, 200)
-    assert len(clip.times) == len(opened) == SMALL.max_frames
+    clip = drawn(tmp_path)
+    assert opened == [tmp_path / "frame-0.png"], "for the size"
+    opened.clear()
+    assert len(list(clip.frames())) == len(opened) == SMALL.max_frames
     assert opened[-1].name == "frame-2999.png"
 
 
 def test_r10_frames_beyond_the_limit_on_pixels_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_clip(tmp_path / "clip.mp4", 10)
-    assert len(open_clip(VideoPart(path), SMALL, 28, 2, 200).times) == 4
+    assert len(drawn(path).indices) == 4
     monkeypatch.setattr(video_file, "MAX_PIXELS", 64 * 32 - 1)
     with pytest.raises(VideoError, match=r"clip\.mp4: frames of 64x32 are more than 2047 pixels; make it smaller"):
-        open_clip(VideoPart(path), SMALL, 28, 2, 200)
+        drawn(path)
 
 
 def test_r10_the_limits_are_those_of_pictures_and_of_nine_hours() -> None:

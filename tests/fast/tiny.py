@@ -22,7 +22,7 @@ from qwenvl.models.resampler import Resampler
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.grid import window_plan
 from qwenvl.processing.positions import mrope_positions
-from qwenvl.processing.tokenizer import Tokenizer, qwen2_vocabulary
+from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.types import Encoded
 from qwenvl.weights.io import save_model
 from tests.small_text import small_tokenizer
@@ -135,7 +135,7 @@ def write_tiny(
 def write_tiny_native(folder: Path, family: str, *, context: int = 1024, **generation: Any) -> Path:
     """Save a tiny model of native resolution with the small vocabulary: 4 x 4 pixels a visual token, pictures of up to 64, clips of
     up to 8 frames. Return the folder."""
-    tokenizer, config, spec = qwen2_vocabulary(small_tokenizer()), native_config(family), get_family(family)
+    tokenizer, config, spec = small_tokenizer(family), native_config(family), get_family(family)
     tokens, shape = spec.image_tokens, {"vocab_size": tokenizer.vocab_size, "max_position_embeddings": context}
     names = {"image_start": tokens.start, "image_end": tokens.end, "image_pad": tokens.pad, "video_pad": str(tokens.video_pad)}
     changes: dict[str, Any] = {f"{key}_id": tokenizer.special(name) for key, name in names.items()}

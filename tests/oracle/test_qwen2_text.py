@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from qwenvl.families import get_family
 from qwenvl.processing.chat import render
 from qwenvl.processing.messages import messages_to_sample
-from qwenvl.processing.tokenizer import QWEN2_SPECIALS, Tokenizer
+from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.processing.vocabulary_files import BYTE_SYMBOLS
 from tests.small_text import CORPUS, small_tokenizer
 
 transformers = pytest.importorskip("transformers")
 
+QWEN2_SPECIALS = get_family("qwen2_vl").special_tokens.published
 TOOL_TOKENS = ("<tool_call>", "</tool_call>")  # of Qwen2.5-VL: added, but not special
 
 TEMPLATE = """\

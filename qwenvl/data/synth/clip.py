@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -102,7 +102,8 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Frames (RGB), taken at `fps` from 0 seconds on, and the things in them by when they appear."""
+    """Frames (RGB), taken at `fps` (on average, once some are left out) from 0 seconds on, and the things in them by when they
+    appear."""
 
     frames: tuple[Image.Image, ...]
     fps: float
@@ -119,6 +120,13 @@ class Clip:
     @property
     def height(self) -> int:
         return self.frames[0].height
+
+    def sampled(self, times: Sequence[float]) -> Clip:
+        """The clip as who looks at these seconds alone knows it: the frames taken then, and where things are in them."""
+        kept = [round(time * self.fps) for time in times]
+        tracks = tuple(replace(track, boxes=tuple(track.boxes[number] for number in kept)) for track in self.tracks)
+        rate = self.fps * (len(kept) / len(self.frames))
+        return replace(self, frames=tuple(self.frames[number] for number in kept), fps=rate, tracks=tracks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +185,16 @@ def clip_hash(spec: ClipSpec) -> str:
     return hashlib.sha256(json.dumps(world).encode()).hexdigest()[:16]
 
 
-def clip_targets(clip: Clip, grid: tuple[int, int, int], merge: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of the patches of a clip, as `dense.patch_targets`; grid: patches in time, height, width.
+def clip_targets(clip: Clip, grid: tuple[int, int, int], span: int, merge: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of the patches of a clip, as `dense.patch_targets`; grid: patches in time, height, width, each of `span` frames.
 
-    A patch in time spans several frames: a thing is where it is on average over those of them that show it.
+    A thing is where it is on average over those frames of a patch that show it. Raises ValueError for a clip that was not `sampled`
+    as the patches were.
     """
-    span = math.ceil(len(clip.frames) / grid[0])
-    moments = [_labelled(clip, range(first, min(first + span, len(clip.frames)))) for first in range(0, grid[0] * span, span)]
+    starts = range(0, len(clip.frames), span)
+    if len(starts) != grid[0]:
+        raise ValueError(f"{len(clip.frames)} frames are {len(starts)} patches in time, not {grid[0]}; sample the clip first")
+    moments = [_labelled(clip, range(first, min(first + span, len(clip.frames)))) for first in starts]
     pairs = [patch_targets(labelled, (clip.width, clip.height), (grid[1], grid[2]), merge) for labelled in moments]
     return np.concatenate([classes for classes, _ in pairs]), np.concatenate([boxes for _, boxes in pairs])
 

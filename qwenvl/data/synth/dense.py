@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qwenvl.data.synth.names import COLOURS, EMOJI, HAN, SHAPES
+from qwenvl.processing.grid import by_squares
 
 if TYPE_CHECKING:
     from qwenvl.data.synth.ink import Box
@@ -61,8 +62,7 @@ def patch_targets(
 
     Returns classes (P,) int64 and boxes (P, 4) float32: left, top, right, bottom in [0, 1] of the picture, zeros on background.
     A patch takes the thing or character whose ink box covers most of it, if that is a quarter or more. The patches are in the
-    order of the tower's packed axis: squares of merge x merge row by row, in each its patches row by row; plainly row by row
-    where nothing is merged.
+    order of the tower's packed axis, that of `by_squares`.
     """
     rows, columns = grid
     classes = np.zeros(rows * columns, np.int64)
@@ -84,5 +84,4 @@ def patch_targets(
     covered = cover.max(axis=0) >= _LEAST_COVER
     classes[covered] = ids[owner[covered]]
     boxes[covered] = places[owner[covered]]
-    order = np.arange(rows * columns).reshape(rows // merge, merge, columns // merge, merge).transpose(0, 2, 1, 3).ravel()
-    return classes[order], boxes[order]
+    return by_squares(classes.reshape(rows, columns), merge), by_squares(boxes.reshape(rows, columns, 4), merge)

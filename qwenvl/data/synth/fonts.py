@@ -1,8 +1,9 @@
-"""The fonts of scenes: an allow-list by family, read from Debian packages at run time, and their glyphs as cached masks.
+"""Fonts, read from Debian packages at run time: the allow-list of scenes, and glyphs and words of any face as cached masks.
 
-No font file belongs to this project. Licences, from each package's copyright file: DejaVu - Bitstream Vera's, changes in the public
-domain; Roboto, Roboto Slab, Open Sans, Caladea, Droid Sans Fallback - Apache-2.0; Arimo, Tinos, Cousine, Carlito, Lato, Inter, Noto
-Color Emoji - OFL-1.1. Fonts under the GPL are left out, whatever their exceptions: weights trained on their pictures are published.
+The faces of pages of text are in text/scripts.py. No font file belongs to this project. Licences of the scenes' fonts, from each
+package's copyright file: DejaVu - Bitstream Vera's, changes in the public domain; Roboto, Roboto Slab, Open Sans, Caladea, Droid Sans
+Fallback - Apache-2.0; Arimo, Tinos, Cousine, Carlito, Lato, Inter, Noto Color Emoji - OFL-1.1. Fonts under the GPL are left out of
+scenes, whatever their exceptions: weights trained on their pictures are published.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import PIL
-from PIL import Image, ImageDraw, ImageFont, features
+from PIL import Image, ImageFont, features
 
 from qwenvl.data.synth.names import CLDR_FOLDER, CLDR_PACKAGE
 from qwenvl.types import QwenVLError
 
-FONT_FOLDERS = (Path("/usr/share/fonts"), Path("/usr/share/fonts-droid-fallback"))
+FONT_FOLDERS = (Path("/usr/share/fonts"), Path("/usr/share/fonts-droid-fallback"), Path("/usr/share/texmf/fonts"))
 
 INK = 24
 """Opacity (of 255) from which a pixel counts as ink. Fainter edges are not drawn at all, so that boxes match what is seen."""
@@ -33,11 +36,12 @@ class FontError(QwenVLError, LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One font file of the allow-list."""
+    """One font of the allow-list; `index` is its place in a collection (.ttc)."""
 
     family: str
     file: str
     package: str
+    index: int = 0
 
 
 def _faces(family: str, package: str, *files: str) -> tuple[Face, ...]:
@@ -72,7 +76,7 @@ ALL_FACES: tuple[Face, ...] = (*(face for family in LATIN for face in family), *
 
 @dataclass(frozen=True, slots=True)
 class Glyph:
-    """A character as drawn: its mask cropped to the ink, where the ink starts from the pen on the baseline, and the advance."""
+    """A character or word as drawn: its mask cropped to the ink, where that starts from the pen on the baseline, and the advance."""
 
     mask: Image.Image
     left: int
@@ -96,7 +100,7 @@ def require(faces: Iterable[Face] = ALL_FACES) -> None:
     if missing:
         packages = " ".join(sorted({face.package for face in missing}))
         names = ", ".join(sorted({face.family for face in missing}))
-        raise FontError(f"fonts of scenes are not installed ({names}); run: apt-get install {packages}")
+        raise FontError(f"fonts are not installed ({names}); run: apt-get install {packages}")
 
 
 def path_of(face: Face) -> Path:
@@ -104,36 +108,57 @@ def path_of(face: Face) -> Path:
     return _installed()[face.file]
 
 
-@lru_cache(maxsize=64)
-def font(face: Face, size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(path_of(face)), size, layout_engine=ImageFont.Layout.BASIC)
+@lru_cache(maxsize=256)
+def font(face: Face, size: int, shaped: bool = False) -> ImageFont.FreeTypeFont:
+    """A face at a size in pixels; `shaped` by HarfBuzz, which ligatures, kerning and Arabic need."""
+    engine = ImageFont.Layout.RAQM if shaped else ImageFont.Layout.BASIC
+    return ImageFont.truetype(str(path_of(face)), size, index=face.index, layout_engine=engine)
 
 
 @lru_cache(maxsize=65536)
 def glyph(face: Face, size: int, character: str) -> Glyph:
     """One character's mask at a size in pixels. Raises FontError if the font lacks the character."""
-    if not has(face, character):
-        raise FontError(f"{face.family} has no glyph for {character!r} (U+{ord(character):04X}); draw it with another font")
-    drawn = font(face, size)
-    margin = size
-    canvas = Image.new("L", (size * 4, size * 4))
-    ImageDraw.Draw(canvas).text((margin, 2 * margin), character, fill=255, font=drawn, anchor="ls")
-    canvas = clean(canvas)
-    box = canvas.getbbox() or (margin, 2 * margin, margin + 1, 2 * margin + 1)
-    return Glyph(canvas.crop(box), box[0] - margin, box[1] - 2 * margin, drawn.getlength(character))
+    return _drawn(face, character, font(face, size))
+
+
+@lru_cache(maxsize=65536)
+def word(face: Face, size: int, text: str, direction: Literal["ltr", "rtl"] = "ltr") -> Glyph:
+    """A word's mask at a size in pixels, its letters shaped together. Raises FontError if the font lacks one of them."""
+    return _drawn(face, text, font(face, size, shaped=True), direction)
+
+
+def _drawn(face: Face, text: str, drawn: ImageFont.FreeTypeFont, direction: str | None = None) -> Glyph:
+    if missing := lacking(face, text):
+        points = ", ".join(f"U+{ord(character):04X}" for character in missing)
+        raise FontError(f"{face.family} has no glyph for {missing!r} ({points}); draw it with another font")
+    mask, (left, top) = drawn.getmask2(text, "L", direction=direction, anchor="ls")
+    image = clean(Image.frombytes("L", mask.size, bytes(mask)))
+    box = image.getbbox() or (0, 0, 1, 1)
+    return Glyph(image.crop(box), left + box[0], top + box[1], drawn.getlength(text, direction=direction))
+
+
+def lacking(face: Face, text: str) -> str:
+    """The characters of a text that the font does not draw, each once."""
+    return "".join(character for character in dict.fromkeys(text) if not has(face, character))
 
 
 @cache
 def has(face: Face, character: str) -> bool:
     """Whether the font draws the character as itself: its picture is neither empty nor the font's "missing" box."""
-    drawn = font(face, 32)
-    picture, missing = (bytes(drawn.getmask(text)) for text in (character, "\U0010ffff"))
-    return any(picture) and picture != missing
+    picture = bytes(font(face, 32).getmask(character))
+    return any(picture) and picture != _missing(face)
+
+
+@cache
+def _missing(face: Face) -> bytes:
+    """What the font draws for a character that no font has."""
+    return bytes(font(face, 32).getmask("\U0010ffff"))
 
 
 def clean(mask: Image.Image) -> Image.Image:
     """The mask without the faint edge that would not count as ink."""
-    return mask.point([0] * INK + list(range(INK, 256)))
+    levels = np.asarray(mask)
+    return Image.fromarray(levels * (levels >= INK))
 
 
 def versions() -> dict[str, str]:

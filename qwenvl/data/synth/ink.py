@@ -29,6 +29,11 @@ class Stamp:
     left: int
     top: int
 
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom of the image."""
+        return (self.left, self.top, self.left + self.image.width, self.top + self.image.height)
+
 
 @dataclass(frozen=True, slots=True)
 class Ink:
@@ -122,7 +127,7 @@ def lettering(text: str, face: fonts.Face, size: int, degrees: float = 0.0) -> I
         quad = tuple(_turn(point, degrees, centre) for point in quad)
         left, top, right, bottom = _bounds(stamps)
     moved = tuple(Stamp(stamp.image, stamp.left - left, stamp.top - top) for stamp in stamps)
-    glyphs = tuple((s.left, s.top, s.left + s.image.width, s.top + s.image.height) for s in moved)
+    glyphs = tuple(stamp.box for stamp in moved)
     return Ink(right - left, bottom - top, moved, tuple((x - left, y - top) for x, y in quad), glyphs)
 
 

@@ -41,6 +41,7 @@ from qwenvl.data.tasks import questions as draw_samples
 from qwenvl.eval.report import MAIN
 from qwenvl.eval.runner import Answerer, plain_text
 from qwenvl.eval.task import EvaluationError, Question, frame_of
+from qwenvl.processing.regions import style_of
 from qwenvl.types import Sample, Style
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def _spec_of(block: Block) -> tuple[str, str]:
 
 def _about(shown: Scene | Clip, block: Block, answerer: Answerer) -> Iterator[Question]:
     """The block's questions about one scene or clip: one of each task and language, where it allows one."""
-    pixels = answerer.markup.style == "json" and isinstance(shown, Scene)
+    pixels = style_of(answerer.markup).in_pixels and isinstance(shown, Scene)
     frame = {"frame": list(answerer.frame((shown.width, shown.height)))} if pixels else {}
     for task in block.tasks:
         source, max_new_tokens = TASKS[task]

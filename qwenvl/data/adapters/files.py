@@ -1,0 +1,66 @@
+"""Finding what a dataset is distributed as: annotation files by their names, pictures by where archives put them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qwenvl.data.sources import BadSample, Record, SourceError, records
+
+
+def find(folder: Path, *patterns: str) -> list[Path]:
+    """The files of a folder that match the first pattern that any does, sorted. Raises SourceError where none does."""
+    for pattern in patterns:
+        found = sorted(folder.glob(pattern))
+        if found:
+            return found
+    raise SourceError(f"{folder}: no {' or '.join(patterns)} there; give the folder that the files were unpacked into")
+
+
+def whole(path: Path) -> Record:
+    """A JSON file that is one object. Raises SourceError."""
+    for record in records(path):
+        return record
+    raise SourceError(f"{path}: empty; fetch it again")
+
+
+def rows(path: Path, key: str) -> list[Record]:
+    """The list of records under a key of a JSON file. Raises SourceError."""
+    found = whole(path).get(key)
+    if not isinstance(found, list):
+        raise SourceError(f"{path}: has no list {key!r}; give the file as it is distributed")
+    return found
+
+
+def picture(root: Path, *names: str, id: str) -> str:
+    """The path of the first of these files under `root` that is there. Raises BadSample naming them."""
+    for name in names:
+        if (root / name).is_file():
+            return str(root / name)
+    raise BadSample(id, f"its picture is not there: {' or '.join(names)} under {root}")
+
+
+def joined(left: Sequence[Record], right: Sequence[Record], key: str, names: tuple[str, str]) -> Iterator[Record]:
+    """Records of both lists that agree in a key, as {names[0]: left, names[1]: right}; `right` has one record for each key.
+
+    What has no partner comes alone, for the adapter to refuse.
+    """
+    partners = {record.get(key): record for record in right}
+    for record in left:
+        partner = partners.get(record.get(key))
+        yield {names[0]: record} | ({names[1]: partner} if partner is not None else {})
+
+
+def decoded(value: Any) -> Any:
+    """A member of a tar (bytes) as text."""
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
+
+
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    """A JSON object that is still text or bytes, or already a mapping. Raises ValueError."""
+    value = json.loads(value) if isinstance(value, str | bytes) else value
+    if not isinstance(value, Mapping):
+        raise ValueError(f"a {type(value).__name__} where an object is expected")
+    return value

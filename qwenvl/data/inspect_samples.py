@@ -1,0 +1,193 @@
+"""What a model is really taught, to look at: pictures as it sees them, places read back from its tokens, tokens by supervision.
+
+Nothing here is drawn from the Sample: pictures come out of the patches and places out of the ids, so that a frame or an order that
+is wrong anywhere on the way shows.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from qwenvl.processing.encode import Processor
+from qwenvl.processing.grid import frame_size
+from qwenvl.processing.image import uncut_patches
+from qwenvl.processing.regions import read_places
+from qwenvl.types import IGNORE_INDEX, CoordinatesPart, Encoded, QwenVLError, Region, RegionPart, Sample, Style
+
+MOST_FRAMES = 8
+"""Frames of a clip that are shown."""
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 82em; padding: 0 1em; color: #222; background: #fff }
+section { border-top: 1px solid #ccc; padding: 1em 0; display: flex; gap: 1.5em; align-items: flex-start; flex-wrap: wrap }
+.pictures { flex: none; max-width: 34em } svg { max-width: 34em; max-height: 34em; display: block; margin-bottom: .5em }
+.said { flex: 1; min-width: 26em } h2 { font-size: 1em; margin: 0 } small { color: #777 }
+polygon, circle { fill: none; stroke: #f0f; stroke-width: 2; vector-effect: non-scaling-stroke }
+.tokens { white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.7 ui-monospace, monospace; margin-top: .6em }
+.tokens span { padding: 0 1px; border-radius: 2px; background: #eee } .tokens span:nth-child(2n) { background: #ddd }
+.tokens .s { background: #b00020; color: #fff } .tokens .s:nth-child(2n) { background: #cf4a5c }
+.tokens .v { background: #cfe3ff; color: #234 } .bad { color: #b00020 }
+table { border-collapse: collapse } td { padding: .1em 1.2em .1em 0; border-bottom: 1px solid #e4e4e4 }
+td + td { text-align: right; font-variant-numeric: tabular-nums }
+"""
+_LEGEND = """<p class="tokens">tokens: <span class="s">supervised</span> <span>read only</span> <span class="v">of a picture</span></p>"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place read back from the tokens, in fractions of a picture, and how far it is from where the Sample has it, in pixels of
+    the resized picture; None where the two cannot be told to be the same."""
+
+    region: Region
+    error: float | None
+
+
+def samples_page(title: str, samples: Iterable[Sample | QwenVLError], processor: Processor, style: Style) -> str:
+    """An HTML page that stands alone: a summary, then every sample. One that cannot be encoded stands there with the reason."""
+    sections: list[str] = []
+    counts: Counter[str] = Counter()
+    for sample in samples:
+        try:
+            if isinstance(sample, QwenVLError):
+                raise sample
+            encoded = processor.encode(sample, style)
+        except QwenVLError as error:
+            sections.append(f'<section><p class="bad">{html.escape(str(error))}</p></section>')
+            counts["refused"] += 1
+            continue
+        places = read_back(sample, encoded, processor)
+        _count(counts, encoded, places)
+        sections.append(_section(sample, encoded, places, processor))
+    rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{count:,}</td></tr>" for name, count in counts.items())
+    head = f'<head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>'
+    body = f"<h1>{html.escape(title)}</h1><table>{rows}</table>{_LEGEND}{''.join(sections)}"
+    return f"<!doctype html><html>{head}<body>{body}</body></html>"
+
+
+def read_back(sample: Sample, encoded: Encoded, processor: Processor) -> list[Place]:
+    """The places that the ids name, told which picture they lie in by the Sample's own, which come in the same order."""
+    written = [region for message in sample.messages for part in message.parts for region in _regions(part)]
+    sides = [frame_size(grid, processor.config.vision.patch_size) for grid in encoded.grids.tolist()]
+    images = [side for side, is_image in zip(sides, _are_images(sample), strict=True) if is_image]
+    text = _text(encoded, processor)
+    places: list[Place] = []
+    for image, frame in enumerate(images):
+        regions = read_places(text, processor.markup, image=image, frame=frame).regions
+        if len(regions) == len(written):
+            pairs = zip(regions, written, strict=True)
+            places += [Place(read, _distance(read, meant, frame)) for read, meant in pairs if meant.image == image]
+        elif len(images) == 1:  # places within other text, as an action's arguments: no pairs to be made
+            places += [Place(region, None) for region in regions]
+    return places
+
+
+def _regions(part: object) -> Sequence[Region]:
+    if isinstance(part, RegionPart):
+        return part.regions
+    return (part.region,) if isinstance(part, CoordinatesPart) else ()
+
+
+def _are_images(sample: Sample) -> Iterator[bool]:
+    images = {id(part) for part in sample.images}
+    return (id(part) in images for part in sample.visuals)
+
+
+def _distance(read: Region, meant: Region, frame: tuple[int, int]) -> float | None:
+    if read.kind != meant.kind:
+        return None
+    offsets = (np.asarray(read.points) - np.asarray(meant.points)) * frame
+    return float(np.abs(offsets).max())
+
+
+def _text(encoded: Encoded, processor: Processor) -> str:
+    """The text without the placeholders of pictures."""
+    visual = set(encoded.visual_slots.tolist())
+    return processor.tokenizer.decode([token for place, token in enumerate(encoded.input_ids.tolist()) if place not in visual])
+
+
+def _count(counts: Counter[str], encoded: Encoded, places: Sequence[Place]) -> None:
+    counts["samples"] += 1
+    counts["tokens"] += len(encoded)
+    counts["supervised tokens"] += int((encoded.labels != IGNORE_INDEX).sum())
+    counts["visual tokens"] += len(encoded.visual_slots)
+    counts["patches"] += len(encoded.patches)
+    counts["pictures and clips"] += len(encoded.grids)
+    counts["places"] += len(places)
+
+
+def _section(sample: Sample, encoded: Encoded, places: Sequence[Place], processor: Processor) -> str:
+    supervised = int((encoded.labels != IGNORE_INDEX).sum())
+    facts = [f"{len(encoded)} tokens, {supervised} supervised, {len(encoded.visual_slots)} of pictures"]
+    errors = [place.error for place in places if place.error is not None]
+    if errors:
+        facts.append(f"{len(errors)} places, read back within {max(errors):.2f} pixels")
+    about = " · ".join(filter(None, (sample.task, sample.language, sample.source)))
+    head = f"<h2>{html.escape(sample.id or 'sample')}</h2><small>{html.escape(about)}<br>{'<br>'.join(facts)}</small>"
+    pictures = "".join(_pictures(sample, encoded, places, processor))
+    return f'<section><div class="pictures">{pictures}</div><div class="said">{head}{_tokens(encoded, processor)}</div></section>'
+
+
+def _pictures(sample: Sample, encoded: Encoded, places: Sequence[Place], processor: Processor) -> Iterator[str]:
+    start = image = 0
+    sizes = zip(encoded.grids.tolist(), encoded.image_sizes, _are_images(sample), strict=True)
+    for (time, rows, columns), (width, height), is_image in sizes:
+        count = time * rows * columns
+        grid = (time, rows, columns)
+        frames = uncut_patches(encoded.patches[start : start + count], grid, processor.config, processor.spec)
+        start += count
+        shown = frames[:1] if is_image else frames[:: max(1, len(frames) // MOST_FRAMES)]
+        drawn = [place.region for place in places if is_image and place.region.image == image]
+        image += is_image
+        for frame in shown:
+            yield _drawing(frame, drawn)
+        seen = f"{frames.shape[2]} x {frames.shape[1]}" + ("" if is_image else f", {len(frames)} frames")
+        yield f"<small>{width} x {height}, seen as {seen}, {count} patches</small>"
+
+
+def _drawing(frame: np.ndarray, regions: Sequence[Region]) -> str:
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "png")
+    height, width, _ = frame.shape
+    marks = "".join(_mark(region, width, height) for region in regions)
+    data = base64.b64encode(file.getvalue()).decode()
+    picture = f'<image width="{width}" height="{height}" href="data:image/png;base64,{data}"/>'
+    return f'<svg viewBox="0 0 {width} {height}" width="{max(width, 320)}">{picture}{marks}</svg>'
+
+
+def _mark(region: Region, width: int, height: int) -> str:
+    points = region.pixels(width, height)
+    title = f"<title>{html.escape(region.label)}</title>" if region.label else ""
+    if region.kind == "point":
+        return f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="{max(width, height) / 60:.1f}">{title}</circle>'
+    if region.kind == "box":
+        (left, top), (right, bottom) = points
+        points = ((left, top), (right, top), (right, bottom), (left, bottom))
+    corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polygon points="{corners}">{title}</polygon>'
+
+
+def _tokens(encoded: Encoded, processor: Processor) -> str:
+    """Every token as a span, a picture's placeholders as one."""
+    visual = set(encoded.visual_slots.tolist())
+    spans, run = "", 0
+    weights = encoded.loss_weights
+    for place, (token, label) in enumerate(zip(encoded.input_ids.tolist(), encoded.labels.tolist(), strict=True)):
+        if place in visual:
+            run += 1
+            if place + 1 not in visual:
+                spans += f'<span class="v">{html.escape(processor.tokenizer.decode([token]))} × {run}</span>'
+                run = 0
+            continue
+        kind = ' class="s"' if label != IGNORE_INDEX else ""
+        weight = "" if weights is None or label == IGNORE_INDEX else f", weight {weights[place]:g}"
+        written = html.escape(processor.tokenizer.decode([token])).replace("\n", "⏎\n") or "∅"
+        spans += f'<span{kind} title="{token}{weight}">{written}</span>'
+    return f'<div class="tokens">{spans}</div>'
