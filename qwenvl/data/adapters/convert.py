@@ -19,6 +19,8 @@ from qwenvl.processing.image import ImageError, open_image, picture_size
 from qwenvl.runtime import atomic_write
 from qwenvl.types import QwenVLError, Sample
 
+Judge = Callable[[Sample], tuple[Sample, str | None]]
+
 CENSUS = 1000
 """Records at the beginning whose boxes are judged together before anything is written."""
 SHOWN = 20
@@ -72,12 +74,14 @@ def convert(
     embed: bool = True,
     verify: bool = False,
     trust_boxes: bool = False,
+    judge_sample: Judge | None = None,
     rows_per_shard: int = ROWS_PER_SHARD,
     progress: Callable[[int], None] = lambda samples: None,
 ) -> Report:
     """Write the Samples of a folder to part-*.parquet in `out`, what was refused to bad.jsonl, and report.json.
 
     `embed` stores pictures, otherwise their paths; `verify` decodes every picture whole, otherwise its header is read.
+    `judge_sample` may add to a Sample, and says why it is refused.
     Raises FrameError where the boxes look as if they were in another frame, unless `trust_boxes`; SourceError for files that
     cannot be read; ShardError for shards that are there already.
     """
@@ -87,7 +91,7 @@ def convert(
     if report.frames is not None and report.frames.likelier is not None and not trust_boxes:
         raise FrameError(f"{folder}: {report.frames}; correct the files, or give --trust-boxes if they are right")
     with ShardWriter(out, rows_per_shard, embed) as writer:
-        for sample in wanted(adapter, chain(first, records), folder, choice, report, verify):
+        for sample in wanted(adapter, chain(first, records), folder, choice, report, verify, judge_sample):
             writer.add(sample)
             progress(sum(report.samples.values()))
     with atomic_write(out / "bad.jsonl") as temporary:
@@ -100,8 +104,9 @@ def convert(
 
 
 def wanted(
-    adapter: Adapter, records: Iterator[Record], folder: Path, choice: Choice, report: Report, verify: bool = False
-) -> Iterator[Sample]:
+    adapter: Adapter, records: Iterator[Record], folder: Path, choice: Choice, report: Report, verify: bool = False,
+    judge_sample: Judge | None = None,
+) -> Iterator[Sample]:  # fmt: skip
     """The good Samples that are wanted, counted in `report` with the others."""
     for number, record in enumerate(records):
         report.records += 1
@@ -113,7 +118,11 @@ def wanted(
         for sample in made:
             if (name := choice.refuses(sample)) is not None:
                 report.not_wanted[name] += 1
-            elif (reason := _picture_error(sample, verify)) is not None:
+                continue
+            reason = _picture_error(sample, verify)
+            if reason is None and judge_sample is not None:
+                sample, reason = judge_sample(sample)
+            if reason is not None:
                 report.bad.append((sample.id, reason))
             else:
                 report.samples[sample.task] += 1

@@ -1,13 +1,18 @@
-"""Finding what a dataset is distributed as: annotation files by their names, pictures by where archives put them."""
+"""Finding what a dataset is distributed as: annotation files by their names, pictures and videos by where archives put them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from qwenvl.data.sources import BadSample, Record, SourceError, records
+from qwenvl.types import VideoPart
+
+CLIPS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+"""Suffixes of videos where annotations name them without."""
 
 
 def find(folder: Path, *patterns: str) -> list[Path]:
@@ -34,12 +39,33 @@ def rows(path: Path, key: str) -> list[Record]:
     return found
 
 
-def picture(root: Path, *names: str, id: str) -> str:
-    """The path of the first of these files under `root` that is there. Raises BadSample naming them."""
+def picture(root: Path, *names: str, id: str, what: str = "picture") -> str:
+    """The path of the first of these files under `root` that is there. Raises BadSample naming them and `what` they are."""
     for name in names:
         if (root / name).is_file():
             return str(root / name)
-    raise BadSample(id, f"its picture is not there: {' or '.join(names)} under {root}")
+    raise BadSample(id, f"its {what} is not there: {' or '.join(names)} under {root}")
+
+
+def clip(root: Path, *stems: str, id: str) -> VideoPart:
+    """The video of one of these names without suffix, in `root` or a folder in it. Raises BadSample naming them."""
+    for stem in stems:
+        for folder in (root, *_folders(root)):
+            for suffix in CLIPS:
+                if (found := folder / f"{stem}{suffix}").is_file():
+                    return VideoPart(str(found))
+    raise BadSample(id, f"its video is not there: {' or '.join(stems)} ({', '.join(CLIPS)}) in {root} or a folder in it")
+
+
+def anywhere(root: Path, name: str, id: str) -> str:
+    """The picture of this name, in `root` or a folder in it. Raises BadSample."""
+    return picture(root, name, *(f"{folder.name}/{name}" for folder in _folders(root)), id=id)
+
+
+@lru_cache(maxsize=64)
+def _folders(root: Path) -> tuple[Path, ...]:
+    """Kept: a folder may hold a hundred thousand files, and is asked for each."""
+    return tuple(sorted(path for path in root.iterdir() if path.is_dir())) if root.is_dir() else ()
 
 
 def joined(left: Sequence[Record], right: Sequence[Record], key: str, names: tuple[str, str]) -> Iterator[Record]:

@@ -99,11 +99,33 @@ class Plan:
         return Thing(self.kind, self.name, self.colour, box, quad, dense.thing_class(self.kind, self.name, self.colour), glyphs)
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A scene before its things are painted: the empty picture, and what is to stand where (top left corners)."""
+
+    ground: Image.Image
+    background: str
+    placed: tuple[tuple[Plan, int, int], ...]
+    seed: int
+    index: int
+
+    def painted(self) -> Scene:
+        picture = self.ground.copy()
+        for plan, left, top in self.placed:
+            plan.ink.paint(picture, left, top, plan.paint)
+        return Scene(picture, tuple(plan.at(left, top) for plan, left, top in self.placed), self.background, self.seed, self.index)
+
+
 def generate_scene(spec: SceneSpec, seed: int, index: int) -> Scene:
     """Scene number `index` of a stream. The same arguments give the same bytes, in any order and any process.
 
     Raises QwenVLError, one line with the apt-get command, if fonts or names are not installed.
     """
+    return lay_out(spec, seed, index).painted()
+
+
+def lay_out(spec: SceneSpec, seed: int, index: int) -> Layout:
+    """What `generate_scene` paints; raises as it does."""
     require_sources()
     if seed < 0 or index < 0:
         raise QwenVLError(f"scene (seed {seed}, index {index}): seed and index count from 0")
@@ -111,11 +133,8 @@ def generate_scene(spec: SceneSpec, seed: int, index: int) -> Scene:
     side = int(rng.integers(spec.canvas[0], spec.canvas[1] + 1))
     canvas = _canvas(spec, side, rng)
     background = pick(rng, BACKGROUNDS)
-    picture = draw_background(background, canvas, pick(rng, spec.patterns), rng)
-    placed = arrange(spec, rng, side, canvas, background)
-    for plan, left, top in placed:
-        plan.ink.paint(picture, left, top, plan.paint)
-    return Scene(picture, tuple(plan.at(left, top) for plan, left, top in placed), background, seed, index)
+    ground = draw_background(background, canvas, pick(rng, spec.patterns), rng)
+    return Layout(ground, background, tuple(arrange(spec, rng, side, canvas, background)), seed, index)
 
 
 def _canvas(spec: SceneSpec, side: int, rng: np.random.Generator) -> tuple[int, int]:
@@ -160,7 +179,7 @@ def arrange(
     placed: list[tuple[Plan, int, int]] = []
     for _ in range(texts):
         plan = _plan_text(spec, rng, side, canvas, background)
-        place = _free_place(rng, canvas, plan.ink, placed)
+        place = free_place(rng, canvas, plan.ink, placed)
         if place is not None and plan.name not in [other.name for other, _, _ in placed]:
             placed.append((plan, *place))
     if spec.kind == "text":
@@ -169,7 +188,7 @@ def arrange(
     for size, name, colour in _choose_things(spec, rng, scale, background):
         for actual in (size, least):
             drawn = ink.emoji(name, actual) if colour is None else ink.shape(name, actual)
-            place = _free_place(rng, canvas, drawn, placed)
+            place = free_place(rng, canvas, drawn, placed)
             if place is not None:
                 paint = (0, 0, 0) if colour is None else jitter(colour, rng)
                 placed.append((Plan("emoji" if colour is None else "shape", name, drawn, colour, paint), *place))
@@ -206,7 +225,7 @@ def _plan_text(spec: SceneSpec, rng: np.random.Generator, side: int, canvas: tup
             return Plan("text", text, drawn, None, paint)
 
 
-def _free_place(
+def free_place(
     rng: np.random.Generator, canvas: tuple[int, int], drawn: Ink, placed: list[tuple[Plan, int, int]]
 ) -> tuple[int, int] | None:
     """A top left corner at which the ink stays inside the canvas and clear of everything placed; None after some tries."""
