@@ -34,11 +34,13 @@ polygon, circle { fill: none; stroke: #f0f; stroke-width: 2; vector-effect: non-
 .tokens { white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.7 ui-monospace, monospace; margin-top: .6em }
 .tokens span { padding: 0 1px; border-radius: 2px; background: #eee } .tokens span:nth-child(2n) { background: #ddd }
 .tokens .s { background: #b00020; color: #fff } .tokens .s:nth-child(2n) { background: #cf4a5c }
-.tokens .v { background: #cfe3ff; color: #234 } .bad { color: #b00020 }
+.tokens .v, .tokens .v:nth-child(2n) { background: #cfe3ff; color: #234 } .bad { color: #b00020 }
 table { border-collapse: collapse } td { padding: .1em 1.2em .1em 0; border-bottom: 1px solid #e4e4e4 }
 td + td { text-align: right; font-variant-numeric: tabular-nums }
 """
-_LEGEND = """<p class="tokens">tokens: <span class="s">supervised</span> <span>read only</span> <span class="v">of a picture</span></p>"""
+_LEGEND = (
+    '<p class="tokens">tokens: <span class="s">supervised</span> <span>read only</span> <span class="v">of a picture</span></p>'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +149,13 @@ def _pictures(sample: Sample, encoded: Encoded, places: Sequence[Place], process
         drawn = [place.region for place in places if is_image and place.region.image == image]
         image += is_image
         for frame in shown:
-            yield _drawing(frame, drawn)
+            yield drawing(frame, drawn)
         seen = f"{frames.shape[2]} x {frames.shape[1]}" + ("" if is_image else f", {len(frames)} frames")
         yield f"<small>{width} x {height}, seen as {seen}, {count} patches</small>"
 
 
-def _drawing(frame: np.ndarray, regions: Sequence[Region]) -> str:
+def drawing(frame: np.ndarray, regions: Sequence[Region]) -> str:
+    """A picture (height, width, 3) with places drawn over it, as SVG."""
     file = io.BytesIO()
     Image.fromarray(frame).save(file, "png")
     height, width, _ = frame.shape

@@ -134,7 +134,8 @@ class RowStream:
 
     def seek(self, step: int, states: Mapping[int, Any] | None = None) -> None:
         """Go on at `step`, with what `states` said of the lanes there."""
-        self.step, self._states, self._open, self._of = step, dict(states or {}), {}, (0, 0)
+        self.step, self._states, self._of = step, dict(states or {}), (0, 0)
+        self._open: dict[int, Lane] = {}
 
     def states(self) -> dict[int, Any]:
         """What `seek` needs of the lanes of this rank, beside the step; empty for a source that needs nothing."""

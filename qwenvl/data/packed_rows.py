@@ -168,7 +168,8 @@ class PackedLane:
         try:
             encoded = self.processor.encode(waiting.sample, self.rules.style)
             if len(encoded) > waiting.size.tokens:
-                raise StreamError(f"sample {waiting.sample.id!r}: {len(encoded)} tokens, not {waiting.size.tokens} as its header says")
+                found = f"{len(encoded)} tokens, not {waiting.size.tokens} as its header says"
+                raise StreamError(f"sample {waiting.sample.id!r}: {found}")
         except QwenVLError as error:
             self.refused.add(source, error)
             return None

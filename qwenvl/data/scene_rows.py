@@ -11,9 +11,9 @@ import numpy as np
 from qwenvl.config import ConfigError, VisionConfig
 from qwenvl.data.clips import CLIP_TASKS, clip_questions
 from qwenvl.data.loader import SCENES_PER_ROW, Row, row_generator
-from qwenvl.data.scene_recipe import DataRecipe, draw, draw_language, draw_scenes, jitter_regions, tasks_of
 from qwenvl.data.packing import interleave, isolate, prefix_length, share_prefix
 from qwenvl.data.places import for_markup, has_points
+from qwenvl.data.scene_recipe import DataRecipe, draw, draw_language, draw_scenes, jitter_regions, tasks_of
 from qwenvl.data.synth.clip import Clip, ClipSpec, clip_targets, generate_clip
 from qwenvl.data.synth.dense import dense_targets
 from qwenvl.data.synth.scene import Scene, generate_scene

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, cast
 
 from qwenvl.data.synth.names import Language
@@ -176,7 +177,7 @@ class _Facts:
 
 def _exchanges(messages: Sequence[Message]) -> Iterator[tuple[tuple[Part, ...], tuple[Part, ...]]]:
     """Questions without their picture, each with its answer. Raw answers begin with a space that is not theirs."""
-    for asked, said in zip(messages, messages[1:], strict=False):
+    for asked, said in pairwise(messages):
         if asked.role == "user" and said.role == "assistant":
             first, *rest = said.parts
             answer = (replace(first, text=first.text.lstrip()), *rest) if isinstance(first, TextPart) else said.parts

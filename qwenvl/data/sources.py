@@ -169,8 +169,9 @@ def _tar(path: Path) -> Iterator[Record]:
                     raise SourceError(f"{path}: {member.name} stands in it twice; make the archive again")
                 current |= {"__key__": key, extension.lower(): content.read()}
             # tarfile takes a header that is cut off for the end; a whole archive ends in a block of zeros.
-            ending = archive.fileobj
-            if ending is None or ending.seek(archive.offset) < 0 or ending.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            ending: Any = archive.fileobj
+            ending.seek(archive.offset)
+            if ending.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.TarError("it ends too early")
     except tarfile.TarError as error:
         raise SourceError(f"{path}: damaged after {current.get('__key__', 'its start')!r} ({error}); fetch it again") from error

@@ -19,9 +19,9 @@ from PIL import Image
 
 from qwenvl.config import ConfigError, ModelConfig
 from qwenvl.data.loader import SCENES_PER_ROW, NumberedRows, RowStream
-from qwenvl.data.scene_recipe import DataRecipe, LossWeights
 from qwenvl.data.packing import interleave, share_prefix
 from qwenvl.data.places import for_markup, markup_record
+from qwenvl.data.scene_recipe import DataRecipe, LossWeights
 from qwenvl.data.scene_rows import SceneRows
 from qwenvl.data.synth import fonts
 from qwenvl.data.synth.clip import generate_clip

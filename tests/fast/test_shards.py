@@ -16,7 +16,7 @@ from qwenvl.data.record import RecordError, record_to_sample, sample_to_record
 from qwenvl.data.shards import ShardError, ShardReader, ShardWriter, write_shard
 from qwenvl.data.sources import BadSample, Shards, SourceError, records
 from qwenvl.processing.image import ImageError, open_image, picture_size
-from qwenvl.types import ImagePart, Message, Region, RegionPart, Sample, TextPart, VideoPart
+from qwenvl.types import ImagePart, Message, Region, RegionPart, Sample, VideoPart
 
 RED = Image.new("RGB", (30, 20), "red")
 
@@ -26,7 +26,7 @@ def sample(number: int = 0, picture: object = RED) -> Sample:
     return Sample(
         (
             Message.of("system", "Answer."),
-            Message("user", (ImagePart(picture, max_pixels=900), ImagePart(RED), TextPart("狗在哪里?"), VideoPart([RED, RED], fps=2.0))),
+            Message.of("user", ImagePart(picture, max_pixels=900), ImagePart(RED), "狗在哪里?", VideoPart([RED, RED], fps=2.0)),
             Message("assistant", (RegionPart("the dog", places), RegionPart(None, places[:1]), RegionPart("no place"))),
         ),
         id=f"s{number}", task="referring", language="zh", source="tests", extra={"value": [1.5, None], "deep": {"a": "b"}},
@@ -34,9 +34,8 @@ def sample(number: int = 0, picture: object = RED) -> Sample:
 
 
 def test_a_sample_survives_the_round_trip() -> None:
-    before, after = sample(), record_to_sample(json.loads(json.dumps(sample_to_record(sample()), default=lambda b: b.hex())) | {
-        "images": sample_to_record(sample())["images"]
-    })
+    before, record = sample(), sample_to_record(sample())
+    after = record_to_sample(record | {name: json.loads(json.dumps(record[name])) for name in ("id", "messages", "extra")})
     assert [part for message in after.messages for part in message.parts if not isinstance(part, ImagePart | VideoPart)] == [
         part for message in before.messages for part in message.parts if not isinstance(part, ImagePart | VideoPart)
     ]
@@ -60,9 +59,8 @@ def test_files_are_stored_as_they_are_or_by_name(tmp_path: Path) -> None:
     assert stored["images"][0]["bytes"] == (tmp_path / "red.jpg").read_bytes()
     named = sample_to_record(sample(picture=str(tmp_path / "red.jpg")), embed=False)
     assert named["images"][0] == {"bytes": None, "path": str(tmp_path / "red.jpg")}
-    assert record_to_sample(named | {"images": [{"bytes": None, "path": "red.jpg"}, *named["images"][1:]]}, tmp_path).images[0].image == str(
-        tmp_path / "red.jpg"
-    )
+    moved = named | {"images": [{"bytes": None, "path": "red.jpg"}, *named["images"][1:]]}
+    assert record_to_sample(moved, tmp_path).images[0].image == str(tmp_path / "red.jpg")
 
 
 def test_what_cannot_be_stored_or_read_names_the_sample() -> None:
@@ -128,12 +126,13 @@ def test_records_of_every_kind_of_file(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('text,n\na,1\n"猫, ""quoted""",2\n', encoding="utf-8")
     for name in ("a.json", "a.jsonl", "a.csv"):
         assert list(records(tmp_path / name)) == rows, name
-    assert list(records(write(tmp_path)))[0]["id"] == "s0"
+    assert next(records(write(tmp_path)))["id"] == "s0"
 
 
 def test_tar_files_of_one_stem_are_one_record(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
-        for name, content in [("__meta__.json", b"{}"), ("0/a.JPG", b"1"), ("0/a.txt", b"2"), ("0/b.b.json", b"3"), ("README", b"")]:
+        members = {"__meta__.json": b"{}", "0/a.JPG": b"1", "0/a.txt": b"2", "0/b.b.json": b"3", "README": b""}
+        for name, content in members.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))

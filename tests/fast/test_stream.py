@@ -28,7 +28,8 @@ class Numbers:
 
 
 def stream(seed: int = 7) -> SampleStream:
-    return SampleStream([Numbers("shards", 1000, [64] * 15 + [40]), Numbers("scenes", None), Numbers("few", 100)], [3, 1, 0.5], seed)
+    sources = [Numbers("shards", 1000, [64] * 15 + [40]), Numbers("scenes", None), Numbers("few", 100)]
+    return SampleStream(sources, [3, 1, 0.5], seed)
 
 
 def test_order_is_a_pure_function_of_seed_and_index() -> None:

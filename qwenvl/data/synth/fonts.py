@@ -1,9 +1,9 @@
 """Fonts, read from Debian packages at run time: the allow-list of scenes, and glyphs and words of any face as cached masks.
 
-The faces of pages of text are in text/scripts.py. No font file belongs to this project. Licences of the scenes' fonts, from each
-package's copyright file: DejaVu - Bitstream Vera's, changes in the public domain; Roboto, Roboto Slab, Open Sans, Caladea, Droid Sans
-Fallback - Apache-2.0; Arimo, Tinos, Cousine, Carlito, Lato, Inter, Noto Color Emoji - OFL-1.1. Fonts under the GPL are left out of
-scenes, whatever their exceptions: weights trained on their pictures are published.
+The faces of pages of text are in text/scripts.py. No font file belongs to this project. Licences of the scenes' fonts, from
+each package's copyright file: DejaVu - Bitstream Vera's, changes in the public domain; Roboto, Roboto Slab, Open Sans, Caladea,
+Droid Sans Fallback - Apache-2.0; Arimo, Tinos, Cousine, Carlito, Lato, Inter, Noto Color Emoji - OFL-1.1. Fonts under the GPL
+are left out of scenes, whatever their exceptions: weights trained on their pictures are published.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ ALL_FACES: tuple[Face, ...] = (*(face for family in LATIN for face in family), *
 
 @dataclass(frozen=True, slots=True)
 class Glyph:
-    """A character or word as drawn: its mask cropped to the ink, where that starts from the pen on the baseline, and the advance."""
+    """A character or word as drawn: its mask cropped to the ink, where that starts from the pen on the baseline, the advance."""
 
     mask: Image.Image
     left: int
