@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from qwenvl.cli import data_convert
 from qwenvl.cli.options import parse
 
 if TYPE_CHECKING:
@@ -120,11 +121,17 @@ Command = (
     | Annotated[Tokens, tyro.conf.subcommand("tokens")]
     | Annotated[Pictures, tyro.conf.subcommand("pictures")]
     | Annotated[Vocabulary, tyro.conf.subcommand("vocabulary")]
+    | Annotated[data_convert.Adapters, tyro.conf.subcommand("adapters")]
+    | Annotated[data_convert.Convert, tyro.conf.subcommand("convert")]
 )
 
 
 def main(arguments: list[str]) -> int:
-    command: Scene | Clip | Tokens | Pictures | Vocabulary = parse(Command, arguments, "qwenvl data", SUMMARY, EXAMPLES)
+    command = parse(Command, arguments, "qwenvl data", SUMMARY, EXAMPLES)
+    if isinstance(command, data_convert.Adapters):
+        return data_convert.list_adapters(command)
+    if isinstance(command, data_convert.Convert):
+        return data_convert.convert(command)
     if isinstance(command, Scene):
         return draw_scenes(command)
     if isinstance(command, Clip):
