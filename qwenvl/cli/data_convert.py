@@ -37,7 +37,7 @@ class Convert:
     """The folder for part-*.parquet, report.json and bad.jsonl."""
     split: str = "train"
     """train, val, test, or all. What has no split is always taken."""
-    tasks: tuple[str, ...] = ()
+    tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK…", help_behavior_hint="")] = ()
     """These tasks alone, of those that the adapter makes."""
     limit: Whole = None
     """Stop after so many Samples."""
