@@ -13,6 +13,9 @@ from qwenvl.data.adapters.files import as_mapping, decoded, find, joined, pictur
 from qwenvl.data.sources import BadSample, Record, SourceError, records
 from qwenvl.types import Sample
 
+IMG2DATASET = "what img2dataset wrote: tars, folders of files, or Parquet with pictures"
+WRITER = "rom1504/img2dataset @ 95523bc, img2dataset/writer.py"
+
 PICTURES = ("jpg", "jpeg", "png", "webp")
 """What img2dataset names pictures by (`encode_format`), and the columns it puts them into."""
 

@@ -121,7 +121,7 @@ def wanted(
                 continue
             reason = _picture_error(sample, verify)
             if reason is None and judge_sample is not None:
-                sample, reason = judge_sample(sample)
+                sample, reason = _judged(sample, judge_sample)
             if reason is not None:
                 report.bad.append((sample.id, reason))
             else:
@@ -147,6 +147,13 @@ def _named(error: QwenVLError, record: str) -> tuple[str, str]:
         return error.sample_id, error.reason
     id, colon, reason = str(error).partition(": ")
     return (id, reason) if colon else (record, str(error))
+
+
+def _judged(sample: Sample, judge_sample: Judge) -> tuple[Sample, str | None]:
+    try:
+        return judge_sample(sample)
+    except ImageError as error:
+        return sample, str(error)
 
 
 def _picture_error(sample: Sample, verify: bool) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,11 @@ def rows(path: Path, key: str) -> list[Record]:
 def picture(root: Path, *names: str, id: str, what: str = "picture") -> str:
     """The path of the first of these files under `root` that is there. Raises BadSample naming them and `what` they are."""
     for name in names:
-        if (root / name).is_file():
-            return str(root / name)
-    raise BadSample(id, f"its {what} is not there: {' or '.join(names)} under {root}")
+        with suppress(OSError):  # the name is too long
+            if (root / name).is_file():
+                return str(root / name)
+    shown = " or ".join(name if len(name) <= 200 else f"{name[:200]}..." for name in names)
+    raise BadSample(id, f"its {what} is not there: {shown} under {root}")
 
 
 def clip(root: Path, *stems: str, id: str) -> VideoPart:

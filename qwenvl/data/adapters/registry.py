@@ -1,7 +1,7 @@
 """The table of adapters: what each reads, as which files, and where its schema was read.
 
-A new one is a row here and a fixture in tests/fixtures/adapters/NAME; `qwenvl data adapters --markdown` gives the table of
-docs/data_adapters.md.
+A new one is a row here, or in rows.py, and a fixture in tests/fixtures/adapters/NAME; `qwenvl data adapters --markdown` gives the
+table of docs/data_adapters.md.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import difflib
 
 from qwenvl.data.adapters import captions, charts, ocr, regions, vqa
 from qwenvl.data.adapters.adapter import Adapter
+from qwenvl.data.adapters.captions import IMG2DATASET, WRITER
+from qwenvl.data.adapters.rows import ROWS
 from qwenvl.types import QwenVLError
 
 
@@ -17,8 +19,7 @@ class AdapterError(QwenVLError, ValueError):
     """An adapter that does not exist, or a task that it does not make."""
 
 
-IMG2DATASET = "what img2dataset wrote: tars, folders of files, or Parquet with pictures"
-WRITER = "rom1504/img2dataset @ 95523bc, img2dataset/writer.py and dataset_examples/"
+EXAMPLES = f"{WRITER} and dataset_examples/"
 MMPRETRAIN = "open-mmlab/mmpretrain @ ee7f2e8, mmpretrain/datasets/"
 VISUAL_GENOME = "ranjaykrishna/visual_genome_python_driver @ b092f5e, visual_genome/local.py and utils.py"
 VG_FILES = "`image_data.json`, `VG_100K/`, `VG_100K_2/`"
@@ -29,15 +30,15 @@ CAPTION, VQA, PLACES = ("caption",), ("vqa",), ("referring", "naming")
 
 _ROWS = (
     Adapter(
-        "laion", "LAION-400M, LAION-5B", IMG2DATASET, f"{WRITER}laion400m.md, laion5B.md",
+        "laion", "LAION-400M, LAION-5B", IMG2DATASET, f"{EXAMPLES}laion400m.md, laion5B.md",
         captions.read_img2dataset, captions.from_laion, CAPTION,
     ),
     Adapter(
-        "laion_coco", "LAION-COCO, its synthetic captions", f"{IMG2DATASET}, with `top_caption`", f"{WRITER}laion-coco.md",
+        "laion_coco", "LAION-COCO, its synthetic captions", f"{IMG2DATASET}, with `top_caption`", f"{EXAMPLES}laion-coco.md",
         captions.read_img2dataset, captions.from_laion_coco, CAPTION,
     ),
     Adapter(
-        "coyo", "COYO-700M", IMG2DATASET, f"kakaobrain/coyo-dataset @ 3dc6afb, README.md; {WRITER}coyo-700m.md",
+        "coyo", "COYO-700M", IMG2DATASET, f"kakaobrain/coyo-dataset @ 3dc6afb, README.md; {EXAMPLES}coyo-700m.md",
         captions.read_img2dataset, captions.from_coyo, CAPTION,
     ),
     Adapter(
@@ -46,17 +47,17 @@ _ROWS = (
     ),
     Adapter(
         "cc3m", "Conceptual Captions, 3M", IMG2DATASET,
-        f"google-research-datasets/conceptual-captions @ 8e25cbd, README.md; {WRITER}cc3m.md",
+        f"google-research-datasets/conceptual-captions @ 8e25cbd, README.md; {EXAMPLES}cc3m.md",
         captions.read_img2dataset, captions.from_cc3m, CAPTION,
     ),
     Adapter(
         "cc12m", "Conceptual Captions, 12M", IMG2DATASET,
-        f"google-research-datasets/conceptual-12m @ 387452e, README.md; {WRITER}cc12m.md",
+        f"google-research-datasets/conceptual-12m @ 387452e, README.md; {EXAMPLES}cc12m.md",
         captions.read_img2dataset, captions.from_cc12m, CAPTION,
     ),
     Adapter(
         "sbu", "SBU captioned photographs", f"the archive's two lists, the photographs beside them; or {IMG2DATASET}",
-        f"pytorch/vision @ 0773175, torchvision/datasets/sbu.py; {WRITER}SBUcaptions.md",
+        f"pytorch/vision @ 0773175, torchvision/datasets/sbu.py; {EXAMPLES}SBUcaptions.md",
         captions.read_sbu, captions.from_sbu, CAPTION,
     ),
     Adapter(
@@ -134,7 +135,7 @@ _ROWS = (
     ),
 )  # fmt: skip
 
-ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in _ROWS}
+ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in (*_ROWS, *ROWS)}
 
 
 def adapter_named(name: str) -> Adapter:
