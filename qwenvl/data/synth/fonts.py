@@ -1,9 +1,9 @@
 """Fonts, read from Debian packages at run time: the allow-list of scenes, and glyphs and words of any face as cached masks.
 
-The faces of pages of text are in text/scripts.py. No font file belongs to this project. Licences of the scenes' fonts, from
-each package's copyright file: DejaVu - Bitstream Vera's, changes in the public domain; Roboto, Roboto Slab, Open Sans, Caladea,
-Droid Sans Fallback - Apache-2.0; Arimo, Tinos, Cousine, Carlito, Lato, Inter, Noto Color Emoji - OFL-1.1. Fonts under the GPL
-are left out of scenes, whatever their exceptions: weights trained on their pictures are published.
+The faces of pages of text are in text/scripts.py. No font file belongs to this project. Licences of the scenes' fonts, from each
+package's copyright file: DejaVu - Bitstream Vera's, changes in the public domain; Roboto, Roboto Slab, Open Sans, Caladea, Droid
+Sans Fallback - Apache-2.0; Arimo, Tinos, Cousine, Carlito, Lato, Inter, Noto Color Emoji - OFL-1.1. Fonts under the GPL are left
+out of scenes, whatever their exceptions: weights trained on their pictures are published.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ ALL_FACES: tuple[Face, ...] = (*(face for family in LATIN for face in family), *
 
 @dataclass(frozen=True, slots=True)
 class Glyph:
-    """A character or word as drawn: its mask cropped to the ink, where that starts from the pen on the baseline, the advance."""
+    """A character or word as drawn: its mask cropped to the ink, where it starts from the pen on the baseline, and the advance."""
 
     mask: Image.Image
     left: int
@@ -118,19 +118,18 @@ def font(face: Face, size: int, shaped: bool = False) -> ImageFont.FreeTypeFont:
 @lru_cache(maxsize=65536)
 def glyph(face: Face, size: int, character: str) -> Glyph:
     """One character's mask at a size in pixels. Raises FontError if the font lacks the character."""
-    return _drawn(face, character, font(face, size))
+    return draw(face, size, character)
 
 
-@lru_cache(maxsize=65536)
-def word(face: Face, size: int, text: str, direction: Literal["ltr", "rtl"] = "ltr") -> Glyph:
-    """A word's mask at a size in pixels, its letters shaped together. Raises FontError if the font lacks one of them."""
-    return _drawn(face, text, font(face, size, shaped=True), direction)
+def draw(face: Face, size: int, text: str, direction: Literal["ltr", "rtl"] | None = None) -> Glyph:
+    """The mask of a character or word at a size in pixels; with a direction its letters are shaped together.
 
-
-def _drawn(face: Face, text: str, drawn: ImageFont.FreeTypeFont, direction: str | None = None) -> Glyph:
+    Raises FontError if the font lacks one of them.
+    """
     if missing := lacking(face, text):
         points = ", ".join(f"U+{ord(character):04X}" for character in missing)
         raise FontError(f"{face.family} has no glyph for {missing!r} ({points}); draw it with another font")
+    drawn = font(face, size, shaped=direction is not None)
     mask, (left, top) = drawn.getmask2(text, "L", direction=direction, anchor="ls")
     image = clean(Image.frombytes("L", mask.size, bytes(mask)))
     box = image.getbbox() or (0, 0, 1, 1)
