@@ -1,4 +1,5 @@
-"""The tasks about clips, English and Chinese, raw and in chat: when something appears, what does, which way it moves, a caption.
+"""The tasks about clips, English and Chinese, raw and in chat: when something appears, what does, which way it moves, a caption;
+and, in clip_events.py, every event with its time, their order, what comes next, what is there at a time, how many.
 
 `clip_questions(clip, task, ...)` builds Samples, several independent ones about one clip where it allows. `Sample.extra` holds
 what a scorer needs, as `tasks.py` says of pictures: `kind`, `question`, `answer`, and by task
@@ -7,6 +8,11 @@ what a scorer needs, as `tasks.py` says of pictures: `kind`, `question`, `answer
     clip_what         things: [{key, kind, colour, phrase}] by when they appear; accept
     clip_direction    value; choices; accept; key; colour
     clip_caption      things, each with span and direction; background
+    clip_events       spans: [[start, end, description], ...]
+    clip_order        things, by when they appear; accept
+    clip_next         value (of what comes next); key; colour; accept
+    clip_at           seconds; things; accept
+    clip_count        value; choices; accept
 
 Only what the frames show is asked for: at a low rate a thing may come and go between two of them.
 """
@@ -14,13 +20,15 @@ Only what the frames show is asked for: at a low rate a thing may come and go be
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qwenvl.data.answers import Choices
+from qwenvl.data.clip_events import EVENTS
+from qwenvl.data.clip_wording import DIRECTIONS, a_thing, about, alone, clip_turn, deed, the_thing, visible
 from qwenvl.data.formats import WHEN_ANSWER, time_span
 from qwenvl.data.synth.clip import Clip, Track
-from qwenvl.data.synth.names import COLOUR_NAMES, article, counted, described
-from qwenvl.data.wording import Turn, Voice, listing, opened, the
+from qwenvl.data.synth.names import COLOUR_NAMES, article
+from qwenvl.data.wording import Turn, Voice, listing, opened
 from qwenvl.types import QwenVLError, Sample, Style, TextPart, VideoPart
 
 if TYPE_CHECKING:
@@ -30,9 +38,6 @@ if TYPE_CHECKING:
 
 # As for captions of pictures, in whose place a clip stands here.
 CAPTION_PROMPT = {"en": "Describe the video in English:", "zh": "用中文描述视频："}
-
-# Direction -> after "moves", Chinese, and what counts as naming it.
-DIRECTIONS = {"left": ("to the left", "左"), "right": ("to the right", "右"), "up": ("up", "上"), "down": ("down", "下")}
 
 _MOVED = 0.06
 """A thing's way is asked for where the frames show it move by at least this part of their side."""
@@ -59,41 +64,13 @@ def clip_questions(
     return [Sample(turn.messages(video), where, task, language, "clips", turn.extra) for turn in _BUILDERS[task](clip, voice)]
 
 
-def _visible(clip: Clip) -> list[Track]:
-    return [track for track in clip.tracks if track.seen]
-
-
-def _name(track: Track, voice: Voice) -> str:
-    return the(described(track.name, voice.language, track.colour), voice.language)
-
-
-def _a_thing(track: Track, voice: Voice) -> str:
-    return counted(track.name, 1, voice.language, track.colour)
-
-
-def _about(track: Track) -> dict[str, Any]:
-    return {"key": track.name, "colour": track.colour}
-
-
-def _turn(kind: str, asked: str, short: str, long: str, voice: Voice, **extra: Any) -> Turn:
-    """Raw: "{Q} Answer:" as for questions about pictures."""
-    if voice.style == "chat":
-        prompt, answer = asked, long
-    elif voice.language == "en":
-        prompt, answer = f" {asked} Answer:", " " + short
-    else:
-        prompt, answer = f"{asked}答案：", short
-    truth = {"kind": kind, "question": asked, "answer": answer.strip(), "accept": [short, long], **extra}
-    return Turn((TextPart(prompt),), (TextPart(answer),), truth)
-
-
 def when(clip: Clip, voice: Voice) -> list[Turn]:
-    return voice.some([_when(track, voice) for track in _visible(clip)], len(clip.tracks))
+    return voice.some([_when(track, voice) for track in alone(visible(clip))], len(clip.tracks))
 
 
 def _when(track: Track, voice: Voice) -> Turn:
     """In the words of Qwen2.5-VL's cookbook (QwenLM/Qwen2.5-VL, 2025-02-10), "Give the query: '...', when does ...", or in ours."""
-    name, short = _name(track, voice), time_span(track.start, track.end, voice.language)
+    name, short = the_thing(track, voice), time_span(track.start, track.end, voice.language)
     if voice.happens(_PUBLISHED):
         kind = "clip_query"
         asked = voice.phrasing(kind).format(event=voice.say(f"{name} appears", f"{name}出现"))
@@ -103,33 +80,36 @@ def _when(track: Track, voice: Voice) -> Turn:
         asked = voice.phrasing(kind).format(thing=name)
         long = voice.say(f"{opened(name)} appears from {track.start:.1f} to {track.end:.1f} seconds.",
                          f"{name}从{track.start:.1f}秒到{track.end:.1f}秒出现。")  # fmt: skip
-    return _turn(kind, asked, short, long, voice, span=[track.start, track.end], phrase=name, **_about(track))
+    return clip_turn(kind, asked, short, long, voice, span=[track.start, track.end], phrase=name, **about(track))
 
 
 def what(clip: Clip, voice: Voice) -> list[Turn]:
-    tracks = _visible(clip)
+    tracks = visible(clip)
     if not tracks:
         return []
-    short = listing([_a_thing(track, voice) for track in tracks], voice.language)
-    things = [{"kind": track.kind, "phrase": _a_thing(track, voice), **_about(track)} for track in tracks]
-    return [_turn("clip_what", voice.phrasing("clip_what"), short, opened(short) + voice.say(".", "。"), voice, things=things)]
+    short = listing([a_thing(track, voice) for track in tracks], voice.language)
+    things = [{"kind": track.kind, "phrase": a_thing(track, voice), **about(track)} for track in tracks]
+    return [clip_turn("clip_what", voice.phrasing("clip_what"), short, opened(short) + voice.say(".", "。"), voice, things=things)]
 
 
 def direction(clip: Clip, voice: Voice) -> list[Turn]:
-    return voice.some([_way(track, voice) for track in _visible(clip) if _moves(clip, track)], len(clip.tracks))
+    return voice.some([_way(track, voice) for track in alone(visible(clip)) if _moves(clip, track)], len(clip.tracks))
 
 
 def _moves(clip: Clip, track: Track) -> bool:
     first, last = track.seen[0], track.seen[-1]
-    return max(abs(last[0] - first[0]) / clip.width, abs(last[1] - first[1]) / clip.height) >= _MOVED
+    return (
+        track.direction is not None and max(abs(last[0] - first[0]) / clip.width, abs(last[1] - first[1]) / clip.height) >= _MOVED
+    )
 
 
 def _way(track: Track, voice: Voice) -> Turn:
+    assert track.direction is not None
     english, chinese = DIRECTIONS[track.direction]
-    asked = voice.phrasing("clip_direction").format(thing=_name(track, voice))
+    asked = voice.phrasing("clip_direction").format(thing=the_thing(track, voice))
     long = voice.say(f"It moves {english}.", f"它向{chinese}移动。")
-    truth = {"value": track.direction, "choices": direction_choices(voice.language), **_about(track)}
-    return _turn("clip_direction", asked, voice.say(track.direction, chinese), long, voice, **truth)
+    truth = {"value": track.direction, "choices": direction_choices(voice.language), **about(track)}
+    return clip_turn("clip_direction", asked, voice.say(track.direction, chinese), long, voice, **truth)
 
 
 def direction_choices(language: Language) -> Choices:
@@ -138,19 +118,19 @@ def direction_choices(language: Language) -> Choices:
 
 def caption(clip: Clip, voice: Voice) -> list[Turn]:
     """Everything that is seen, by when it appears, with the way it moves, and the background."""
-    tracks = _visible(clip)
+    tracks = visible(clip)
     if not tracks:
         return []
     colour = COLOUR_NAMES[clip.background][voice.language]
     if voice.language == "en":
-        moves = [f"{_a_thing(track, voice)} moves {DIRECTIONS[track.direction][0]}" for track in tracks]
+        moves = [f"{a_thing(track, voice)} {deed(track, 'en')}" for track in tracks]
         said = f"{listing(moves, 'en')} on {article(colour)} {colour} background."
     else:
-        moves = [f"{_a_thing(track, voice)}向{DIRECTIONS[track.direction][1]}移动" for track in tracks]
+        moves = [a_thing(track, voice) + deed(track, "zh") for track in tracks]
         said = f"{colour}背景上，{'，'.join(moves)}。"
     things = [
-        {"kind": track.kind, "count": 1, "phrase": _a_thing(track, voice), "span": [track.start, track.end],
-         "direction": track.direction, **_about(track)}
+        {"kind": track.kind, "count": 1, "phrase": a_thing(track, voice), "span": [track.start, track.end],
+         "direction": track.direction, **about(track)}
         for track in tracks
     ]  # fmt: skip
     if voice.style == "chat":
@@ -166,5 +146,6 @@ _BUILDERS: dict[str, Callable[[Clip, Voice], list[Turn]]] = {
     "clip_what": what,
     "clip_direction": direction,
     "clip_caption": caption,
+    **EVENTS,
 }
 CLIP_TASKS: tuple[str, ...] = tuple(_BUILDERS)
