@@ -11,9 +11,17 @@ PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c c
 # One thread a process: the workers of pytest share the cores, and results do not depend on how many there are.
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
 
-# Fonts and names that synthetic scenes are drawn with. Training and scene tests need them; the demo and a model's use do not.
-PACKAGES = fonts-croscore fonts-crosextra-caladea fonts-crosextra-carlito fonts-dejavu-core fonts-droid-fallback fonts-inter fonts-lato fonts-roboto-slab \
-	fonts-noto-color-emoji fonts-open-sans fonts-roboto-unhinted unicode-cldr-core
+# What training data is drawn with: fonts, names of things, the shaping of words, a browser for web pages, and manuals to read.
+# Making data and the tests need them; the demo and a model's use do not.
+FONTS = fonts-arphic-gbsn00lp fonts-arphic-gkai00mp fonts-arphic-ukai fonts-arphic-uming fonts-b612 fonts-cabin fonts-cantarell \
+	fonts-comfortaa fonts-courier-prime fonts-croscore fonts-crosextra-caladea fonts-crosextra-carlito fonts-dejavu-core \
+	fonts-dosis fonts-droid-fallback fonts-ebgaramond fonts-freefont-ttf fonts-hosny-amiri fonts-inter fonts-ipaexfont-gothic \
+	fonts-ipaexfont-mincho fonts-jetbrains-mono fonts-jura fonts-lato fonts-lemonada fonts-liberation fonts-linuxlibertine \
+	fonts-lmodern fonts-lxgw-wenkai fonts-morisawa-bizud-gothic fonts-morisawa-bizud-mincho fonts-nanum fonts-noto-cjk \
+	fonts-noto-color-emoji fonts-noto-core fonts-open-sans fonts-oxygen fonts-quicksand fonts-roboto-slab fonts-roboto-unhinted \
+	fonts-sil-scheherazade fonts-smiley-sans fonts-sora fonts-urw-base35 fonts-vollkorn fonts-wqy-microhei fonts-wqy-zenhei
+MANUALS =
+PACKAGES = $(FONTS) $(MANUALS) chromium libfribidi0 unicode-cldr-core
 
 .PHONY: demo test fast oracle slow lint bench system clean
 .DEFAULT_GOAL := test
@@ -65,7 +73,7 @@ system:
 		echo "installing Debian packages:" $$missing; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
 	else \
-		echo "missing fonts and names for scenes; run: sudo apt-get install" $$missing >&2; exit 1; \
+		echo "missing fonts, names and a browser for making data; run: sudo apt-get install" $$missing >&2; exit 1; \
 	fi
 
 clean:

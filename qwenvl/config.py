@@ -6,12 +6,13 @@ The model configs carry the names of the published config.json. They say what is
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from math import isqrt
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError, model_validator
 
 from qwenvl.types import QwenVLError
 
@@ -193,6 +194,14 @@ Config = TypeVar("Config", bound=BaseModel)
 
 def load_yaml(path: str | Path, model: type[Config], overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """Read a YAML file as `model`, after applying overrides such as `optim.lr=1e-3`. Raises ConfigError, one line."""
+    data = read_yaml(path)
+    for override in overrides:
+        apply_override(data, override)
+    return validate(data, model, str(path))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds. Raises ConfigError, one line."""
     try:
         data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -201,9 +210,7 @@ def load_yaml(path: str | Path, model: type[Config], overrides: list[str] | tupl
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected a mapping of keys at the top level")
-    for override in overrides:
-        apply_override(data, override)
-    return validate(data, model, str(path))
+    return data
 
 
 def validate(data: Any, model: type[Config], where: str) -> Config:
@@ -212,13 +219,14 @@ def validate(data: Any, model: type[Config], where: str) -> Config:
         return model.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        path, _ = _follow(model, first["loc"])
         message = first["msg"]
         if first["type"] == "extra_forbidden":
-            known = _known_keys(model, first["loc"][:-1])
-            close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+            _, parent = _follow(model, first["loc"][:-1])
+            known = list(parent.model_fields) if parent else []
+            close = difflib.get_close_matches(path[-1], known, n=1)
             message = "unknown key" + (f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}")
-        raise ConfigError(f"{where}: {in_words(key, message)}") from None
+        raise ConfigError(f"{where}: {in_words('.'.join(path), message)}") from None
 
 
 def in_words(key: str, message: str) -> str:
@@ -254,14 +262,32 @@ def to_yaml(config: BaseModel) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The field names valid at `location` below `model`, as far as plain nesting can be followed."""
+def _follow(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel] | None]:
+    """The keys of pydantic's `location` below `model` as the user wrote them, and the model found there, None where there is none.
+
+    Of a field that may be one of several tagged models, pydantic names the tag too, which no user wrote.
+    """
+    here: type[BaseModel] | None = model
+    tagged: dict[str, type[BaseModel]] = {}
+    path = []
     for part in location:
-        field = model.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        nested = [kind for kind in (annotation, *getattr(annotation, "__args__", ())) if isinstance(kind, type)]
-        models = [kind for kind in nested if issubclass(kind, BaseModel)]
-        if not models:
-            return []
-        model = models[0]
-    return list(model.model_fields)
+        if part in tagged:
+            here, tagged = tagged[str(part)], {}
+            continue
+        path.append(str(part))
+        if isinstance(part, int):
+            continue  # an entry of a list holds what the list holds
+        field = here.model_fields.get(part) if here else None
+        found = dict(_models_in(field.annotation, *field.metadata)) if field else {}
+        here = found.pop("", None)
+        tagged = found
+    return path, here
+
+
+def _models_in(annotation: Any, *metadata: Any) -> Iterator[tuple[str, type[BaseModel]]]:
+    """The models that an annotation allows, each with its tag; "" for one without."""
+    arguments = getattr(annotation, "__args__", ())
+    if isinstance(annotation, type) and not arguments and issubclass(annotation, BaseModel):
+        yield next((mark.tag for mark in metadata if isinstance(mark, Tag)), ""), annotation
+    for argument in arguments:
+        yield from _models_in(argument, *getattr(annotation, "__metadata__", ()))

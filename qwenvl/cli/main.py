@@ -24,7 +24,10 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 
 # Packages outside the core that a verb may need, and the extra that brings them.
-EXTRAS = {"matplotlib": "train", "pyarrow": "data", "daft": "data", "ray": "ray", "cv2": "synth"}
+EXTRAS = {
+    "matplotlib": "train", "pyarrow": "data", "daft": "data", "ray": "ray", "cv2": "synth", "pypdfium2": "documents",
+    "playwright": "documents",
+}  # fmt: skip
 
 EXAMPLE = """\
 examples:

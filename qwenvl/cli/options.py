@@ -38,6 +38,10 @@ def parse(form: Any, arguments: list[str], prog: str, summary: str, examples: st
 
     Prints the help (exit 0) or what is wrong (exit 2) and raises SystemExit, as argparse does.
     """
-    description = f"{summary}\n\nexamples:\n" + "\n".join(f"  {line}" for line in examples.strip().splitlines())
+    description = with_examples(summary, examples)
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
     return tyro.cli(form, args=arguments, prog=prog, description=description, config=config)
+
+
+def with_examples(summary: str, examples: str) -> str:
+    return f"{summary}\n\nexamples:\n" + "\n".join(f"  {line}" for line in examples.strip().splitlines())

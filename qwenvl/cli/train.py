@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,7 +66,10 @@ def run(recipe: Recipe, resume: bool) -> int:
     try:
         trainer, processor = build_trainer(recipe, world)
         trainer.start(resume)
-        outcome = trainer.fit()
+        with closing(trainer.stream):
+            outcome = trainer.fit()
+        if left_out := trainer.stream.refused.counts.total():
+            _say(world, f"{left_out} samples were refused; which and why is in {trainer.run / 'refused.json'}")
         if outcome == "interrupted":
             _say(world, f"saved at step {trainer.step} of {recipe.train.steps}; continue with --resume")
             return 130

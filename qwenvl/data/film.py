@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 from PIL import Image, ImageDraw, ImageFont
 
-from qwenvl.data.clips import DIRECTIONS
+from qwenvl.data.clip_wording import deed
 from qwenvl.data.synth.clip import Clip, Track
 from qwenvl.data.synth.ink import Colour
 from qwenvl.data.synth.names import described
 
-# Of the palette of Okabe and Ito (2008), told apart by colour-blind eyes too: one for each thing of a clip.
+# Of the palette of Okabe and Ito (2008), told apart by colour-blind eyes too: one for each thing of a clip, from the first again
+# where there are more.
 COLOURS: tuple[Colour, ...] = ((0, 114, 178), (213, 94, 0), (0, 158, 115))
 _INK, _FAINT, _RULE, _PAPER = (34, 34, 34), (120, 120, 120), (225, 225, 225), (255, 255, 255)
 _LETTERS = 13
@@ -55,7 +57,7 @@ def film_strip(clip: Clip, columns: int = 12, side: int = 80) -> Image.Image:
         anchor = "lt" if second == 0 else "rt" if second == clip.duration else "mt"
         pen.text((x, axis + 5), f"{second} s", _FAINT, font, anchor=anchor)
     pen.line([0, axis, width, axis], _FAINT)
-    for row, (track, colour) in enumerate(zip(clip.tracks, COLOURS, strict=False)):
+    for row, (track, colour) in enumerate(zip(clip.tracks, cycle(COLOURS), strict=False)):
         middle = bars + row * _LINE + _LINE / 2
         left, right = track.start * per_second, track.end * per_second
         pen.rectangle([left, middle - _BAR / 2, right, middle + _BAR / 2], colour)
@@ -75,7 +77,7 @@ def _shown(clip: Clip, columns: int) -> list[int]:
 def _frame(clip: Clip, number: int, side: int) -> Image.Image:
     picture = clip.frames[number].resize((side, side), Image.Resampling.LANCZOS)
     pen, scale = ImageDraw.Draw(picture), side / clip.width
-    for track, colour in zip(clip.tracks, COLOURS, strict=False):
+    for track, colour in zip(clip.tracks, cycle(COLOURS), strict=False):
         box = track.boxes[number]
         if box is not None:
             left, top, right, bottom = (round(value * scale) for value in box)
@@ -86,5 +88,4 @@ def _frame(clip: Clip, number: int, side: int) -> Image.Image:
 
 
 def _said(track: Track) -> str:
-    way, _ = DIRECTIONS[track.direction]
-    return f"{described(track.name, 'en', track.colour)} moves {way}, {track.start:.1f} - {track.end:.1f} s"
+    return f"{described(track.name, 'en', track.colour)} {deed(track, 'en')}, {track.start:.1f} - {track.end:.1f} s"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from qwenvl.data.synth.names import Language
-from qwenvl.data.wording import phrasebook
+from qwenvl.data.wording import fill, phrasebook
 from qwenvl.processing.actions import call_parts, json_parts, phone_system
 from qwenvl.processing.tools import ToolCall
 from qwenvl.types import ImagePart, Message, Part, Region, RegionPart, TextPart, VideoPart
@@ -20,6 +21,10 @@ from qwenvl.types import ImagePart, Message, Part, Region, RegionPart, TextPart,
 CAPTION_PROMPT = {"en": "Generate the caption in English:", "zh": "用中文生成图片描述："}
 GROUNDED_CAPTION_PROMPT = {"en": "Generate the caption in English with grounding:", "zh": "用中文生成带定位的图片描述："}
 OCR_QUAD_PROMPT = {"en": "OCR with grounding:", "zh": "文字识别与定位："}
+OCR_WORDS_PROMPT = {"en": "OCR with grounding of every word:", "zh": "逐词文字识别与定位："}  # ours, as are the next three
+OCR_LINE_WORDS_PROMPT = {"en": "OCR with grounding of every word in {box}:", "zh": "对{box}逐词文字识别与定位："}
+READ_PLACE_PROMPT = {"en": "Read the text in {box}.", "zh": "读出{box}中的文字。"}
+READING_ORDER_PROMPT = {"en": "In which order are these lines read?", "zh": "这些文字行的阅读顺序是什么？"}
 QUESTION_PROMPT = {"en": " {question} Answer:", "zh": "{question}答案："}
 REGION_WORD = {"en": "This", "zh": "这"}
 REGION_IS = {"en": " is ", "zh": "是"}
@@ -34,6 +39,13 @@ KEY_VALUE_PROMPT = {
     "zh": "提取图中的：{keys}，并且按照json格式输出。",
 }
 READ_PROMPT = {"en": "Read all the text in the image.", "zh": "读出图中的所有文字。"}
+# The document parsing cookbook's of the same repository (document_parsing.ipynb), as is the English prompt with its blank.
+PARSE_SYSTEM = (
+    "You are an AI specialized in recognizing and extracting text from images. Your mission is to analyze the image document and "
+    "generate the result in QwenVL Document Parser HTML format using specified tags while maintaining user privacy and data "
+    "integrity."
+)
+PARSE_PROMPT = {"en": "QwenVL HTML ", "zh": "用QwenVL HTML格式解析图片。"}
 SPOT_PROMPT = {
     "en": "Spotting all the text in the image with line-level, and output in JSON format.",
     "zh": "定位图中的每一行文字，并以JSON格式输出。",
@@ -110,6 +122,31 @@ def ocr_quad(picture: Any, lines: Sequence[tuple[str, Region]], language: Langua
     return exchange(picture, OCR_QUAD_PROMPT[language], after_prompt(parts, language))
 
 
+def ocr_words(picture: Any, words: Sequence[tuple[str, Region]], language: Language) -> tuple[Message, ...]:
+    """Every word with its quad."""
+    parts = [RegionPart(text, (region,)) for text, region in words]
+    return exchange(picture, OCR_WORDS_PROMPT[language], after_prompt(parts, language))
+
+
+def ocr_line_words(picture: Any, line: Region, words: Sequence[tuple[str, Region]], language: Language) -> tuple[Message, ...]:
+    """Every word of one line with its quad."""
+    asked = fill(OCR_LINE_WORDS_PROMPT[language], RegionPart(None, (line,)))
+    return exchange(picture, asked, after_prompt([RegionPart(text, (region,)) for text, region in words], language))
+
+
+def read_place(picture: Any, place: Region, text: str, language: Language) -> tuple[Message, ...]:
+    """What is written in a place."""
+    return exchange(picture, fill(READ_PLACE_PROMPT[language], RegionPart(None, (place,))), text)
+
+
+def reading_order(picture: Any, places: Sequence[Region], order: Sequence[int], language: Language) -> tuple[Message, ...]:
+    """Places of lines, numbered from 1, and their numbers in the order of reading."""
+    asked: list[Part] = [TextPart(READING_ORDER_PROMPT[language])]
+    for number, place in enumerate(places, start=1):
+        asked += [TextPart(f" {number}. "), RegionPart(None, (place,))]
+    return exchange(picture, asked, ", ".join(map(str, order)))
+
+
 def json_text(value: Any) -> str:
     """A value as the published models answer JSON: in a fence, Chinese as it is, every member or item on a line of its own."""
     if isinstance(value, Mapping):
@@ -153,6 +190,11 @@ def spot_text(picture: Any, lines: Sequence[tuple[str, Region]], language: Langu
     return exchange(picture, SPOT_PROMPT[language], [RegionPart(text, (region,)) for text, region in lines])
 
 
+def parse_document(picture: Any, document: Sequence[Part], language: Language) -> tuple[Message, ...]:
+    """Document parsing to QwenVL HTML: `document` is what data/documents/qwenvl_html writes."""
+    return (Message.of("system", PARSE_SYSTEM), *exchange(picture, PARSE_PROMPT[language], document))
+
+
 def time_span(start: float, end: float, language: Language) -> str:
     return f"{start:.1f} - {end:.1f}" + (" seconds" if language == "en" else "秒")
 
@@ -171,8 +213,27 @@ def clock(seconds: float) -> str:
 
 def events(video: VideoPart, spans: Sequence[tuple[float, float, str]], language: Language) -> tuple[Message, ...]:
     """Dense video description: every (start, end, description), in seconds."""
-    listed = [{"start_time": clock(start), "end_time": clock(end), "description": text} for start, end, text in spans]
-    return exchange(video, EVENTS_PROMPT[language], json_text(listed))
+    return exchange(video, EVENTS_PROMPT[language], events_text(spans))
+
+
+def events_text(spans: Sequence[tuple[float, float, str]]) -> str:
+    """The answer of dense video description."""
+    return json_text([{"start_time": clock(start), "end_time": clock(end), "description": text} for start, end, text in spans])
+
+
+def phone_trajectory(goal: str, steps: Sequence[tuple[Any, ToolCall]]) -> tuple[Message, ...]:
+    """A whole task on a phone as one conversation: the goal and the first screen, the call made on it, the next screen, ...
+
+    `steps` are screens with their calls, whose regions lie in picture 0. That screens follow each other as turns is ours; the
+    published prompt tells of earlier steps as text (`phone_step`).
+    """
+    messages: list[Message] = [phone_system()]
+    for number, (screen, call) in enumerate(steps):
+        said = (TextPart(PHONE_GOAL.format(goal=goal)),) if number == 0 else ()
+        places = {key: replace(value, image=number) for key, value in call.arguments.items() if isinstance(value, Region)}
+        made = replace(call, arguments=call.arguments | places)
+        messages += [Message("user", (*said, ImagePart(screen))), Message("assistant", call_parts(made))]
+    return tuple(messages)
 
 
 def phone_step(

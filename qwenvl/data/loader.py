@@ -157,6 +157,11 @@ class RowStream:
         self.step += 1
         return [self._batch(rows[start : start + micro_rows]) for start in range(0, len(rows), micro_rows)]
 
+    def close(self) -> None:
+        """End the workers."""
+        if self.pool is not None:
+            self.pool.close()
+
     def _row(self, number: int) -> Row:
         lane = number % self.lanes
         if self.pool is not None:

@@ -12,15 +12,20 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from qwenvl.data.bins import fill_row
-from qwenvl.data.loader import Refused, Row
+from qwenvl.data.jitter import jitter_regions
+from qwenvl.data.loader import Refused, Row, row_generator
 from qwenvl.data.packing import interleave
+from qwenvl.data.places import for_markup
 from qwenvl.data.stream import SampleStream
+from qwenvl.data.token_weights import TokenWeights
 from qwenvl.processing.encode import Processor
-from qwenvl.processing.measure import Measure, fit
+from qwenvl.processing.measure import Measure, fit, measure
 from qwenvl.types import Encoded, QwenVLError, Sample, Style
 
 OLDEST = 8
 """Times the pool's length by which a waiting sample may be overtaken before it must be taken."""
+JITTER = 3
+"""Keeps the draws of jitter apart from others of the same numbers."""
 MISSES = 1000
 """Samples refused one after another before the run stops: then it is not a bad sample but a wrong setting."""
 
@@ -33,13 +38,14 @@ class StreamError(QwenVLError):
 class PackRules:
     """tokens, patches: what a row holds at most; patches None for no limit. `interleave`: one document of samples of one task,
     attention across, as in Qwen-VL's second stage; otherwise documents that do not see each other. pool: samples that a lane looks
-    ahead; a row is the fuller the more there are."""
+    ahead; a row is the fuller the more there are. box_jitter: pixels by which places are moved."""
 
     style: Style
     tokens: int
     patches: int | None = None
     interleave: bool = False
     pool: int = 64
+    box_jitter: float = 0.0
 
 
 class Waiting(NamedTuple):
@@ -57,6 +63,8 @@ class PackedRows:
     stream: SampleStream
     processor: Processor
     rules: PackRules
+    weights: TokenWeights | None = None
+    """None: every supervised token counts as 1."""
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -65,17 +73,15 @@ class PackedRows:
     def lane(self, lane: int, lanes: int, start: int, state: Any) -> PackedLane:
         if start and state is None:
             raise StreamError(f"row {start} of lane {lane}: what came before it is not known; resume from a checkpoint")
-        return PackedLane(self.stream, self.processor, self.rules, lane, lanes, state)
+        return PackedLane(self, lane, lanes, state)
 
 
 class PackedLane:
     """The rows of one lane, in order. `state` is what it takes to go on behind the last row given."""
 
-    def __init__(
-        self, stream: SampleStream, processor: Processor, rules: PackRules, lane: int, lanes: int, state: Mapping[str, Any] | None
-    ) -> None:
-        self.stream, self.processor, self.rules = stream, processor, rules
-        self.lane, self.lanes = lane, lanes
+    def __init__(self, source: PackedRows, lane: int, lanes: int, state: Mapping[str, Any] | None) -> None:
+        self.stream, self.processor, self.rules = source.stream, source.processor, source.rules
+        self.weights, self.lane, self.lanes = source.weights, lane, lanes
         self.read = 0
         self.pool: list[Waiting] = []
         self.refused = Refused()
@@ -128,13 +134,20 @@ class PackedLane:
     def _admit(self, number: int) -> bool:
         """Read a sample and measure it; whether it can be used."""
         try:
-            sample = self.stream.sample(number)
-            fitted, size = fit(self.processor, sample, self.rules.style, self.rules.tokens, self.rules.patches)
+            fitted, size = fit(self.processor, self._read(number), self.rules.style, self.rules.tokens, self.rules.patches)
         except QwenVLError as error:
             self.refused.add(self._source(number), error)
             return False
         self.pool.append(Waiting(number, fitted, size))
         return True
+
+    def _read(self, number: int) -> Sample:
+        """A sample as the family can write it, its places moved by less than a pixel if they are to be."""
+        sample = for_markup(self.stream.sample(number), self.processor.markup)
+        if not self.rules.box_jitter:
+            return sample
+        frames = measure(self.processor, sample, self.rules.style).frames
+        return jitter_regions(sample, self.rules.box_jitter, frames, row_generator(self.stream.seed, JITTER, number))
 
     def _source(self, number: int) -> str:
         return self.stream.sources[self.stream.draw(number)[0]].name
@@ -164,13 +177,13 @@ class PackedLane:
         return kept
 
     def _encode(self, waiting: Waiting) -> Encoded | None:
-        source = self._source(waiting.number)
+        source, sample = self._source(waiting.number), waiting.sample
         try:
-            encoded = self.processor.encode(waiting.sample, self.rules.style)
+            encoded = self.processor.encode(sample, self.rules.style)
             if len(encoded) > waiting.size.tokens:
-                found = f"{len(encoded)} tokens, not {waiting.size.tokens} as its header says"
-                raise StreamError(f"sample {waiting.sample.id!r}: {found}")
+                raise StreamError(f"sample {sample.id!r}: {len(encoded)} tokens, not {waiting.size.tokens} as its header says")
         except QwenVLError as error:
             self.refused.add(source, error)
             return None
-        return encoded.with_(task=source)
+        weights = self.weights.of(encoded) if self.weights is not None else None
+        return encoded.with_(task=source, loss_weights=weights)

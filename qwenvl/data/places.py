@@ -58,6 +58,8 @@ def _listed(message: Message) -> Message:
     marked = [part for part in parts if isinstance(part, RegionPart) and part.regions]
     if message.role != "assistant" or not words.strip() or not marked:
         return message
+    if words.endswith("\n") and parts[-len(marked) :] == tuple(marked):  # a list already
+        return message
     if marked[0] is parts[0]:  # its capital belongs to the sentence, not to the name
         phrase = marked[0].phrase or ""
         marked[0] = replace(marked[0], phrase=phrase[:1].lower() + phrase[1:])

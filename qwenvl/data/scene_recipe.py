@@ -1,4 +1,4 @@
-"""What a training row is made of: kinds of scenes and clips, tasks with weights, languages, and how much a token's loss counts.
+"""What a row from synthetic scenes is made of: kinds of scenes and clips, tasks with weights, languages.
 
 Every draw comes from a generator that belongs to one row, so a row depends on (seed, epoch, index) alone.
 """
@@ -6,17 +6,16 @@ Every draw comes from a generator that belongs to one row, so a row depends on (
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from qwenvl.config import Strict
+from qwenvl.data.row_recipe import RowRecipe
 from qwenvl.data.synth.clip import ClipSpec
 from qwenvl.data.synth.names import Language
 from qwenvl.data.synth.spec import SceneSpec
-from qwenvl.types import Message, Part, RegionPart, Sample, Style
 
 Packing = Literal["share_prefix", "interleave", "isolate", "pictures"]
 
@@ -32,23 +31,10 @@ class WeightedScenes(Strict):
     """Tasks for these scenes alone; none means data.tasks."""
 
 
-class LossWeights(Strict):
-    """Weight of a supervised token in the loss. All ones, as published, unless set."""
-
-    coordinate_digits: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Hundreds, tens, units of a coordinate."""
-    box_punctuation: float = 1.0
-    """Everything else after <box> or <quad>, up to and with the closing token; of a JSON list everything but labels."""
-    tasks: dict[str, float] = Field(default_factory=dict)
-
-
-class DataRecipe(Strict):
+class SceneRecipe(RowRecipe):
     source: Literal["scenes"] = "scenes"
-    style: Style = "raw"
     packing: Packing = "share_prefix"
     """How a row is filled; `pictures` is a picture without text, for the dense objective."""
-    rows_per_step: int = Field(default=32, gt=0)
-    """Rows of one optimiser step, over all ranks."""
     row_tokens: int = Field(default=124, gt=0)
     """Room of a row: tokens behind the shared picture, or tokens in all for interleave and isolate."""
     scenes: tuple[WeightedScenes, ...] = Field((WeightedScenes(),), min_length=1)
@@ -66,9 +52,6 @@ class DataRecipe(Strict):
     clip_fps: Literal["drawn"] | Annotated[float, Field(gt=0, le=60)] = "drawn"
     """Frames a second; `drawn`: from 0.5 to 4, for every clip."""
     chinese: float = Field(default=0.5, ge=0, le=1)
-    box_jitter: float = Field(default=0.0, ge=0)
-    """Regions move by up to so many pixels of the model's picture, corner by corner: whole pixels would favour some coordinates."""
-    loss: LossWeights = LossWeights()
 
 
 def draw(weights: Mapping[str, float], rng: np.random.Generator) -> str:
@@ -78,41 +61,16 @@ def draw(weights: Mapping[str, float], rng: np.random.Generator) -> str:
     return names[int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))]
 
 
-def draw_scenes(recipe: DataRecipe, rng: np.random.Generator) -> WeightedScenes:
+def draw_scenes(recipe: SceneRecipe, rng: np.random.Generator) -> WeightedScenes:
     bounds = np.cumsum([scenes.weight for scenes in recipe.scenes])
     return recipe.scenes[int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))]
 
 
-def draw_language(recipe: DataRecipe, rng: np.random.Generator) -> Language:
+def draw_language(recipe: SceneRecipe, rng: np.random.Generator) -> Language:
     return "zh" if rng.random() < recipe.chinese else "en"
 
 
-def jitter_regions(sample: Sample, pixels: float, frames: Sequence[tuple[int, int]], rng: np.random.Generator) -> Sample:
-    """The sample with every corner moved by U(-pixels, pixels) either way; a region that would degenerate stays.
-
-    `frames`: (width, height) that each picture of the sample is resized to, whose pixels are meant.
-    """
-    if not pixels:
-        return sample
-    amounts = [(pixels / width, pixels / height) for width, height in frames]
-
-    def moved(parts: Sequence[Part]) -> tuple[Part, ...]:
-        return tuple(_jitter(part, amounts, rng) if isinstance(part, RegionPart) else part for part in parts)
-
-    return replace(sample, messages=tuple(Message(message.role, moved(message.parts)) for message in sample.messages))
-
-
-def _jitter(part: RegionPart, amounts: Sequence[tuple[float, float]], rng: np.random.Generator) -> RegionPart:
-    moved = []
-    for region in part.regions:
-        most = np.asarray(amounts[region.image])
-        points = np.clip(np.asarray(region.points) + rng.uniform(-most, most, (len(region.points), 2)), 0.0, 1.0)
-        swapped = region.kind == "box" and not (points[0] < points[1]).all()
-        moved.append(region if swapped else replace(region, points=tuple((float(x), float(y)) for x, y in points)))
-    return replace(part, regions=tuple(moved))
-
-
-def tasks_of(recipe: DataRecipe) -> tuple[str, ...]:
+def tasks_of(recipe: SceneRecipe) -> tuple[str, ...]:
     """Every task that may appear, in a fixed order."""
     named: dict[str, None] = dict.fromkeys(recipe.tasks)
     for scenes in recipe.scenes:

@@ -10,10 +10,11 @@ import numpy as np
 
 from qwenvl.config import ConfigError, VisionConfig
 from qwenvl.data.clips import CLIP_TASKS, clip_questions
+from qwenvl.data.jitter import jitter_regions
 from qwenvl.data.loader import SCENES_PER_ROW, Row, row_generator
 from qwenvl.data.packing import interleave, isolate, prefix_length, share_prefix
 from qwenvl.data.places import for_markup, has_points
-from qwenvl.data.scene_recipe import DataRecipe, draw, draw_language, draw_scenes, jitter_regions, tasks_of
+from qwenvl.data.scene_recipe import SceneRecipe, draw, draw_language, draw_scenes, tasks_of
 from qwenvl.data.synth.clip import Clip, ClipSpec, clip_targets, generate_clip
 from qwenvl.data.synth.dense import dense_targets
 from qwenvl.data.synth.scene import Scene, generate_scene
@@ -34,7 +35,7 @@ MISSES = 4
 class SceneRows:
     """RowSource over scenes and clips. `dense`: also give every patch its class and box."""
 
-    def __init__(self, recipe: DataRecipe, processor: Processor, dense: bool = False) -> None:
+    def __init__(self, recipe: SceneRecipe, processor: Processor, dense: bool = False) -> None:
         self.recipe, self.processor, self.dense = recipe, processor, dense
         self.tasks = tasks_of(recipe)
         _check_tasks(recipe)
@@ -208,7 +209,7 @@ def _targets(shown: Scene | Clip, grid: Sequence[int], vision: VisionConfig) -> 
     return dense_targets(shown, (rows, columns), vision.merge_size)
 
 
-def _check_tasks(recipe: DataRecipe) -> None:
+def _check_tasks(recipe: SceneRecipe) -> None:
     """Raise ConfigError for a name that is no task of scenes or clips, or where nothing could be drawn."""
     scenes = (*TASKS, *POINTING)
     named = [*recipe.tasks, *(name for group in recipe.scenes for name in group.tasks or ())]
@@ -234,7 +235,7 @@ def _check_tasks(recipe: DataRecipe) -> None:
         raise ConfigError("data.tasks: name at least one task with a weight above 0")
 
 
-def _check_family(recipe: DataRecipe, drawn: Collection[str], processor: Processor) -> None:
+def _check_family(recipe: SceneRecipe, drawn: Collection[str], processor: Processor) -> None:
     """Raise ConfigError for what the family cannot see or write."""
     name = processor.spec.name
     if recipe.clip_rows and processor.spec.videos is None:

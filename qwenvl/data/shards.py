@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ROWS_PER_SHARD = 4096
 ROWS_PER_GROUP = 64
+LONG: dict[str, Any] = {"rows_per_shard": 64, "rows_per_group": 4}
+"""For samples of megabytes: a writer keeps a shard of them in memory, a reader some groups."""
 GROUPS_KEPT = 16
 """Row groups that a reader keeps decoded."""
 
@@ -86,8 +88,15 @@ class ShardWriter:
     `first` numbers the first shard, for a run that goes on. Raises ShardError where a shard of that number is there already.
     """
 
-    def __init__(self, folder: str | Path, rows_per_shard: int = ROWS_PER_SHARD, embed: bool = True, first: int = 0) -> None:
-        self.folder, self.rows_per_shard, self.embed = Path(folder), rows_per_shard, embed
+    def __init__(
+        self,
+        folder: str | Path,
+        rows_per_shard: int = ROWS_PER_SHARD,
+        embed: bool = True,
+        first: int = 0,
+        rows_per_group: int = ROWS_PER_GROUP,
+    ) -> None:
+        self.folder, self.rows_per_shard, self.embed, self.rows_per_group = Path(folder), rows_per_shard, embed, rows_per_group
         self.shard, self.written = first, 0
         self._waiting: list[Sample] = []
 
@@ -106,7 +115,7 @@ class ShardWriter:
 
     def _flush(self) -> None:
         self._check_free()
-        self.written += write_shard(self._path(), self._waiting, self.embed)
+        self.written += write_shard(self._path(), self._waiting, self.embed, self.rows_per_group)
         self.shard += 1
         self._waiting = []
 
@@ -172,7 +181,8 @@ class ShardReader:
 def _parquet_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    found = sorted(path.glob("*.parquet")) if path.is_dir() else []
+    # A dot begins the name of what is still being written, and of what macOS leaves beside copied files.
+    found = sorted(file for file in path.glob("*.parquet") if not file.name.startswith(".")) if path.is_dir() else []
     if not found:
         raise ShardError(f"{path}: no Parquet file there; give a shard or a folder of part-*.parquet")
     return found

@@ -11,18 +11,22 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, cast
 
+from qwenvl.data.formats import REGION_WORD
 from qwenvl.data.synth.names import Language
 from qwenvl.data.wording import plain
 from qwenvl.types import CoordinatesPart, ImagePart, Message, Part, Region, RegionPart, Sample, TextPart
 
 _CAPTIONS = ("caption", "grounded_caption")
+_DESCRIBES = re.compile(r"\bdescri(?:be|bing|ption)\b|\bcaption\b|描述|图片说明", re.IGNORECASE)
+"""A question whose answer is a caption, in conversations whose turns have no task of their own."""
 _LETTERING = ("ocr", "ocr_quad", "ocr_spotting", "find_text")
+_CONVERSATION = "conversation"
 _BARE = ("text",)
 """Tasks that are not about a picture."""
 
 # Words before a noun that say nothing of what it is; and what English plurals end in.
 _LEADING = re.compile(r"^(?:an?|the|one|two|three|four|five|six|seven|eight|nine|ten|some|several)\s+", re.IGNORECASE)
-_PLURAL = re.compile(r"(?:es|s)$")
+_PLURAL = re.compile(r"(?:(?<=[sxz])es|(?<=[cs]h)es|s)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Shown:
     things: tuple[Named, ...] = ()
     texts: tuple[Named, ...] = ()
     asked: tuple[Asked, ...] = ()
+    said: str = ""
+    """All that is known to be in it, as text: captions, phrases, lettering, answers."""
 
     @property
     def caption(self) -> str:
@@ -63,8 +69,11 @@ class Shown:
     def may_show(self, phrase: str) -> bool:
         """Whether anything that is said of the picture hints at what the phrase means. A caption does not name everything, so that
         "no" is as much as can be known from one."""
-        said = " ".join([*map(plain, self.captions), *(thing.phrase for thing in (*self.things, *self.texts))]).lower()
-        return head(phrase, self.language) in said
+        return head(phrase, self.language) in self.said.lower()
+
+    def says(self, text: str) -> bool:
+        """Whether a string stands in anything that is said of the picture."""
+        return text.lower() in self.said.lower()
 
 
 def head(phrase: str, language: Language) -> str:
@@ -111,6 +120,8 @@ def gather(samples: Iterable[Sample], passed_over: Counter[str] | None = None) -
 def _unfit(sample: Sample) -> str | None:
     if len(sample.visuals) != 1 or not sample.images:
         return "no picture" if not sample.visuals else "a clip" if not sample.images else "several pictures"
+    if any(message.role == "system" for message in sample.messages):
+        return "a system turn"
     if sample.language not in ("en", "zh") or sample.task in _BARE:
         return "neither English nor Chinese" if sample.task not in _BARE else "not about its picture"
     return None
@@ -128,7 +139,7 @@ def _shown(samples: Sequence[Sample]) -> Iterator[Shown]:
             found.take(sample)
         yield Shown(
             alike[0].images[0], alike[0].id, cast(Language, language), tuple(found.captions), _distinct(found.things),
-            _distinct(found.texts), tuple(found.asked),
+            _distinct(found.texts), tuple(found.asked), "\n".join(dict.fromkeys(found.said)),
         )  # fmt: skip
 
 
@@ -145,17 +156,20 @@ class _Facts:
     things: list[Named] = field(default_factory=list)
     texts: list[Named] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
     def take(self, sample: Sample) -> None:
         exchanges = list(_exchanges(sample.messages))
         for question, answer in exchanges:
             alone = sample.extra if len(exchanges) == 1 else {}
+            self.said += [plain(question), plain(answer), str(alone.get("phrase", ""))]
             self._places(sample.task, question, answer, alone)
-            if sample.task in _CAPTIONS:
+            said = alone.get("question") or plain(question)
+            if sample.task in _CAPTIONS or (sample.task == _CONVERSATION and _DESCRIBES.search(said)):
                 self.captions.append(answer)
                 continue
-            said = alone.get("question") or plain(question)
             marked = any(not isinstance(part, TextPart) for part in question)
+            marked |= any(region.kind == "point" for region in _regions(answer))  # not every family can write one
             if said and not marked and "{" not in said and (plain(answer) or _regions(answer)):
                 self.asked.append(Asked(said, answer, sample.task, dict(alone)))
 
@@ -164,7 +178,7 @@ class _Facts:
         found = [
             Named(part.phrase, part.regions)
             for part in (*question, *answer)
-            if isinstance(part, RegionPart) and part.phrase and part.regions
+            if isinstance(part, RegionPart) and part.phrase and part.regions and part.phrase not in REGION_WORD.values()
         ]
         regions = _regions(answer) or _regions(question)
         if not found and regions and isinstance(extra.get("phrase"), str):

@@ -122,7 +122,7 @@ def _zip(path: Path) -> Iterator[Record]:
             for name in archive.namelist():
                 with archive.open(name) as file:
                     yield from _json_lines(io.TextIOWrapper(file, encoding="utf-8-sig"), path)
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+    except (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:  # the last: encrypted
         raise SourceError(f"{path}: damaged ({error}); fetch it again") from error
 
 

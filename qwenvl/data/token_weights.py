@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qwenvl.data.scene_recipe import LossWeights
+from qwenvl.data.row_recipe import LossWeights
 from qwenvl.families.spec import Markup
 from qwenvl.processing.regions import style_of
 from qwenvl.processing.tokenizer import Tokenizer

@@ -168,7 +168,8 @@ def ask_count(scene: Scene, voice: Voice) -> list[Ask]:
     key, colour = _counted_name(scene, voice)
     count = sum(thing.name == key and colour in (None, thing.colour) and thing.kind != "text" for thing in scene.things)
     slots = {"things": how_many(key, colour, voice.language)}
-    some = Ask("count_of", slots, str(count), _count_sentence(key, colour, count, voice), str(count), choices)
+    long, about = count_sentence(key, colour, count, voice), {"key": key, "colour": colour}
+    some = Ask("count_of", slots, str(count), long, str(count), choices, about=about)
     return voice.some([everything, some], 2)
 
 
@@ -188,7 +189,7 @@ def _counted_name(scene: Scene, voice: Voice) -> tuple[str, str | None]:
     return voice.pick(several if several and voice.happens(0.7) else named)[:2]
 
 
-def _count_sentence(key: str, colour: str | None, count: int, voice: Voice) -> str:
+def count_sentence(key: str, colour: str | None, count: int, voice: Voice) -> str:
     if count == 0:
         nothing = none_of(key, colour, voice.language)
         return voice.say(f"There are {nothing}.", f"{nothing}。")
@@ -277,15 +278,18 @@ def absent_name(scene: Scene, voice: Voice, kind: str) -> tuple[str, str | None]
 def _is_there(scene: Scene, key: str, colour: str | None, voice: Voice) -> Ask:
     count = sum(thing.name == key and thing.kind != "text" and colour in (None, thing.colour) for thing in scene.things)
     phrase = is_there_phrase(key, colour, voice.language)
-    found = counted(key, max(count, 1), voice.language, colour)
-    if count:
-        verb = "is" if count == 1 else "are"
-        short, long = voice.say("yes", "有"), voice.say(f"Yes, there {verb} {found}.", f"有，图中有{found}。")
-    else:
-        absent = described(key, voice.language, colour)
-        short, long = voice.say("no", "没有"), voice.say(f"No, there is no {absent}.", f"没有，图中没有{absent}。")
+    short, long = is_there_answer(key, colour, count, voice)
     slots, about = {"thing": phrase, "a_thing": phrase}, {"key": key, "colour": colour}
     return Ask("is_there", slots, short, long, "yes" if count else "no", yes_no_choices(voice.language), about=about)
+
+
+def is_there_answer(key: str, colour: str | None, count: int, voice: Voice) -> tuple[str, str]:
+    """Short and full, where there are `count` of them."""
+    if count:
+        found, verb = counted(key, count, voice.language, colour), "is" if count == 1 else "are"
+        return voice.say("yes", "有"), voice.say(f"Yes, there {verb} {found}.", f"有，图中有{found}。")
+    absent = described(key, voice.language, colour)
+    return voice.say("no", "没有"), voice.say(f"No, there is no {absent}.", f"没有，图中没有{absent}。")
 
 
 # Left or right, above or below.

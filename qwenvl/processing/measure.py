@@ -25,11 +25,13 @@ class TooLong(QwenVLError, ValueError):
 
 
 class Measure(NamedTuple):
-    """tokens: all of them; visual: those of pictures and clips; patches: what the tower sees."""
+    """tokens: all of them; visual: those of pictures and clips; patches: what the tower sees; frames: (width, height) that each
+    picture and clip is resized to."""
 
     tokens: int
     visual: int
     patches: int
+    frames: tuple[tuple[int, int], ...] = ()
 
 
 def measure(processor: Processor, sample: Sample, style: Style) -> Measure:
@@ -42,7 +44,7 @@ def measure(processor: Processor, sample: Sample, style: Style) -> Measure:
     counts = [spec.visual_tokens(config, grid) for grid in grids]
     frames = [frame_size(grid, config.vision.patch_size) for grid in grids]
     rendered = render(sample, processor.tokenizer, spec, style, counts, markup=processor.markup, frames=frames)
-    return Measure(len(rendered.input_ids), sum(counts), sum(math.prod(grid) for grid in grids))
+    return Measure(len(rendered.input_ids), sum(counts), sum(math.prod(grid) for grid in grids), tuple(frames))
 
 
 def fit(

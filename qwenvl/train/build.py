@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qwenvl.data.loader import NumberedRows, RowStream
+from qwenvl.data.loader import NumberedRows, RowSource, RowStream
+from qwenvl.data.mixture import MixtureRecipe, mixture_rows
 from qwenvl.data.places import markup_record
 from qwenvl.data.scene_rows import SceneRows
 from qwenvl.data.synth.clip import clip_hash
 from qwenvl.data.synth.dense import NUM_DENSE_CLASSES
 from qwenvl.data.synth.fonts import versions
 from qwenvl.data.synth.spec import spec_hash
+from qwenvl.data.workers import WorkerPool
 from qwenvl.families.spec import Markup
 from qwenvl.models.initialise import initialise
 from qwenvl.models.vlm import VisionLanguageModel
@@ -33,18 +36,33 @@ CHAT_FORMATS = {"raw": "raw", "chat": "chatml"}
 
 def build_trainer(recipe: Recipe, world: World) -> tuple[Trainer, Processor]:
     """Build model, data stream and objective on this rank. All ranks draw the same initial weights from the recipe's seed."""
-    config = recipe.model_config_of_stage()
-    tokenizer = tokenizer_of(recipe)
-    processor = Processor(config, recipe.family(), tokenizer, recipe.markup())
-    dense = recipe.objective.kind == "dense_patches" or recipe.objective.dense_weight > 0
-    source = SceneRows(recipe.data, processor, dense)
+    processor = processor_of(recipe)
+    source = row_source(recipe, processor)
+    config, data = processor.config, recipe.data
+    lanes = data.lane_count() if isinstance(data, MixtureRecipe) else data.rows_per_step
     model = VisionLanguageModel(config)
     initialise(model, recipe.seed)
     objective = build_objective(
         recipe.objective, config.vision.hidden_size, NUM_DENSE_CLASSES, len(source.tasks), recipe.seed
     )
-    stream = RowStream(NumberedRows(source, recipe.seed), recipe.data.rows_per_step)
-    return Trainer(recipe, model, objective, stream, fingerprint(recipe, tokenizer), world), processor
+    make = partial(row_source, recipe)
+    pool = WorkerPool(make, data.workers, world.rank, world.size, data.rows_per_step, lanes) if data.workers else None
+    stream = RowStream(source, data.rows_per_step, lanes, pool)
+    return Trainer(recipe, model, objective, stream, fingerprint(recipe, processor.tokenizer), world), processor
+
+
+def processor_of(recipe: Recipe) -> Processor:
+    """What makes a model's input of Samples in this stage."""
+    return Processor(recipe.model_config_of_stage(), recipe.family(), tokenizer_of(recipe), recipe.markup())
+
+
+def row_source(recipe: Recipe, processor: Processor | None = None) -> RowSource:
+    """The rows of the recipe's data. Raises ConfigError for what its family cannot see or write."""
+    processor = processor or processor_of(recipe)
+    if isinstance(recipe.data, MixtureRecipe):
+        return mixture_rows(recipe.data, processor, recipe.seed)
+    dense = recipe.objective.kind == "dense_patches" or recipe.objective.dense_weight > 0
+    return NumberedRows(SceneRows(recipe.data, processor, dense), recipe.seed)
 
 
 def tokenizer_of(recipe: Recipe) -> Tokenizer:
@@ -65,16 +83,21 @@ def fingerprint(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, str]:
 
     `renamed_from` is that of the vocabulary in which the special tokens have other names, where the family's is made from one.
     """
-    drawn = [spec_hash(scenes.spec) for scenes in recipe.data.scenes]
-    if recipe.data.clip_rows:
-        drawn.append(clip_hash(recipe.data.clips))
     prints = {
         "vocabulary": _hash(tokenizer.to_json()),
         "markup": _hash(json.dumps(markup_record(recipe.markup()))),
-        "scenes": _hash("".join(drawn)),
+        "scenes": _hash("".join(_drawn(recipe))),
     }
     stored = _hash(_stored_vocabulary(recipe).to_json())
     return prints if stored == prints["vocabulary"] else prints | {"renamed_from": stored}
+
+
+def _drawn(recipe: Recipe) -> list[str]:
+    """Hashes of what the rows show."""
+    data = recipe.data
+    if isinstance(data, MixtureRecipe):
+        return [source.model_dump_json() for source in data.sources]
+    return [*(spec_hash(scenes.spec) for scenes in data.scenes), *([clip_hash(data.clips)] if data.clip_rows else [])]
 
 
 def export(trainer: Trainer, processor: Processor) -> Path:

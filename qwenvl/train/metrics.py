@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qwenvl.data.loader import Refused
+from qwenvl.runtime import atomic_write
 from qwenvl.train.parallel import World
 
 FILE = "metrics.jsonl"
@@ -42,6 +44,17 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return records
+
+
+def write_refused(run: Path, of_ranks: Sequence[Refused]) -> None:
+    """Samples that were left out since the run was started or resumed, in refused.json: how many of each source and reason, and the
+    first of them by name. No file where there are none."""
+    refused = Refused()
+    for of_rank in of_ranks:
+        refused.join(of_rank)
+    if refused.counts:
+        with atomic_write(run / "refused.json") as temporary:
+            temporary.write_text(json.dumps({"counts": refused.counts, "named": refused.named}, indent=1, ensure_ascii=False))
 
 
 class Window:

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from qwenvl.config import ConfigError, ModelConfig, Strict, load_yaml, validate
-from qwenvl.data.scene_recipe import DataRecipe
+from qwenvl.data.mixture import MixtureRecipe
+from qwenvl.data.scene_recipe import SceneRecipe
 from qwenvl.families import family_of_preset, find_preset
 from qwenvl.families.spec import FamilySpec, Markup
 
@@ -27,6 +28,14 @@ def _one_of(*known: str) -> AfterValidator:
 
 Part = Annotated[str, _one_of(*PARTS)]
 Source = Annotated[str, _one_of(*PARTS, "dense_heads")]
+
+
+def _source_of(data: Any) -> str:
+    """Which kind of rows a `data` section describes; without `source` it is scenes."""
+    return data.get("source", "scenes") if isinstance(data, dict) else getattr(data, "source", "")
+
+
+SOURCES = Discriminator(_source_of, custom_error_type="source", custom_error_message="source must be scenes or mixture")
 
 
 class ModelRecipe(Strict):
@@ -94,7 +103,8 @@ class Recipe(Strict):
     What is not named starts from its initialisation.
     """
     model: ModelRecipe = ModelRecipe()
-    data: DataRecipe
+    data: Annotated[Annotated[SceneRecipe, Tag("scenes")] | Annotated[MixtureRecipe, Tag("mixture")], SOURCES]
+    """Scenes drawn row by row, or a mixture of sources (`source: mixture`)."""
     objective: ObjectiveRecipe = ObjectiveRecipe()
     optim: OptimRecipe
     train: TrainRecipe
@@ -137,6 +147,8 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     never_trained = set(recipe.train.frozen) & set(recipe.train.unfreeze_after)
     if never_trained:
         raise ConfigError(f"{path}: {', '.join(sorted(never_trained))} both in train.frozen and in train.unfreeze_after; keep one")
+    if isinstance(recipe.data, MixtureRecipe) and (recipe.objective.kind != "next_token" or recipe.objective.dense_weight):
+        raise ConfigError(f"{path}: a mixture has no dense labels; objective next_token without dense_weight, or data of scenes")
     if recipe.objective.kind == "dense_patches" and recipe.data.packing != "pictures":
         raise ConfigError(f"{path}: objective dense_patches reads pictures alone; set data.packing: pictures")
     return recipe
@@ -144,7 +156,7 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 
 RESUMABLE = (
     "name", "run", "deviations", "train.steps", "train.micro_batch_rows", "train.checkpoint_every", "train.keep_checkpoints",
-    "train.log_every", "train.curve_every", "train.threads",
+    "train.log_every", "train.curve_every", "train.threads", "data.workers",
 )
 """Keys that may change when a run is resumed: they change neither its data nor, up to rounding, what a step does."""
 

@@ -28,7 +28,7 @@ from qwenvl.train.checkpoint import (
     save_checkpoint,
 )
 from qwenvl.train.freeze import apply_freezing
-from qwenvl.train.metrics import MetricsLog, Progress, Window, draw_loss_curve
+from qwenvl.train.metrics import MetricsLog, Progress, Window, draw_loss_curve, write_refused
 from qwenvl.train.objectives import Objective
 from qwenvl.train.optim import build_optimiser, named_trainables, rate_at, set_rate
 from qwenvl.train.parallel import GradientBuffer, World, give_back_memory
@@ -108,9 +108,10 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint from which this very run continues, on any number of ranks. Only the first rank writes."""
-        lanes = self.world.gather(self.stream.states())
+        lanes, refused = self.world.gather(self.stream.states()), self.world.gather(self.stream.refused)
         if not self.world.leads:
             return
+        write_refused(self.run, refused)
         state = {
             "step": self.step,
             "refused": self.refused,

@@ -74,6 +74,7 @@ def test_every_subcommand_explains_itself_without_torch(verb: str) -> None:
         result = run(verb, command, "--help")
         assert result.returncode == 0, result.stderr
         assert f"usage: qwenvl {verb} {command}" in result.stdout and "None" not in result.stdout
+        assert verb != "data" or f"examples:\n  qwenvl data {command}" in result.stdout
         options = re.findall(r"^│ (--[\w-]+)", result.stdout, flags=re.MULTILINE)
         described = re.sub(r"[│\n\s]+", " ", result.stdout)
         bare = [option for option in options if not re.search(rf"{option}(?: \S+)? [A-Z(]", described)]

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from qwenvl.config import ConfigError
+from qwenvl.data.jitter import jitter_regions
 from qwenvl.data.loader import NumberedRows, RowStream, row_generator
-from qwenvl.data.scene_recipe import DataRecipe, LossWeights, WeightedScenes, draw, jitter_regions
+from qwenvl.data.row_recipe import LossWeights
+from qwenvl.data.scene_recipe import SceneRecipe, WeightedScenes, draw
 from qwenvl.data.scene_rows import SceneRows
 from qwenvl.data.synth.spec import SceneSpec
 from qwenvl.data.token_weights import TokenWeights
@@ -31,7 +33,7 @@ def processor() -> Processor:
 
 
 def stream(rows_per_step: int = 4, dense: bool = False, seed: int = 3, **recipe: object) -> RowStream:
-    data = DataRecipe.model_validate({"tasks": TASKS, "per_picture": {"referring": 2}, "rows_per_step": rows_per_step, **recipe})
+    data = SceneRecipe.model_validate({"tasks": TASKS, "per_picture": {"referring": 2}, "rows_per_step": rows_per_step, **recipe})
     return RowStream(NumberedRows(SceneRows(data, processor(), dense), seed=seed), rows_per_step)
 
 

@@ -21,7 +21,8 @@ from qwenvl.config import ConfigError, ModelConfig
 from qwenvl.data.loader import SCENES_PER_ROW, NumberedRows, RowStream
 from qwenvl.data.packing import interleave, share_prefix
 from qwenvl.data.places import for_markup, markup_record
-from qwenvl.data.scene_recipe import DataRecipe, LossWeights
+from qwenvl.data.row_recipe import LossWeights
+from qwenvl.data.scene_recipe import SceneRecipe
 from qwenvl.data.scene_rows import SceneRows
 from qwenvl.data.synth import fonts
 from qwenvl.data.synth.clip import generate_clip
@@ -57,7 +58,7 @@ def processor(family: str) -> Processor:
 
 def rows(family: str, dense: bool = False, **recipe: Any) -> SceneRows:
     data = {"tasks": TASKS, "per_picture": {"referring": 2}, "scenes": [{"spec": LONG}], "row_tokens": 400, "box_jitter": 1.0}
-    return SceneRows(DataRecipe.model_validate(data | recipe), processor(family), dense)
+    return SceneRows(SceneRecipe.model_validate(data | recipe), processor(family), dense)
 
 
 # Labels of patches

@@ -129,10 +129,13 @@ def test_no_large_file_is_tracked(git: str, repository: Path) -> None:
     assert all(large[name] <= 8_000_000 for name in weights), large
 
 
-def test_make_installs_what_scenes_are_drawn_with() -> None:
+def test_make_installs_what_data_is_drawn_with() -> None:
     from qwenvl.data.synth.fonts import ALL_FACES
     from qwenvl.data.synth.names import CLDR_PACKAGE
+    from qwenvl.data.synth.text.scripts import packages
 
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
-    [listed] = [line for line in makefile.splitlines() if line.startswith("PACKAGES =")]
-    assert set(listed.split("=")[1].split()) == {face.package for face in ALL_FACES} | {CLDR_PACKAGE}
+    variables = [line.partition(" = ")[::2] for line in makefile.splitlines() if line.startswith(("FONTS =", "PACKAGES ="))]
+    listed = {name: names.split() for name, names in variables}
+    assert set(listed["FONTS"]) == {face.package for face in ALL_FACES} | set(packages())
+    assert {"$(FONTS)", CLDR_PACKAGE, "chromium", "libfribidi0"} <= set(listed["PACKAGES"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from qwenvl.config import ConfigError
@@ -18,11 +19,15 @@ from qwenvl.data.packed_rows import PackedRows, PackRules, StreamError
 from qwenvl.data.sources import BadSample
 from qwenvl.data.stream import SampleStream
 from qwenvl.families import family_of_preset, find_preset
+from qwenvl.models.initialise import initialise
+from qwenvl.models.vlm import VisionLanguageModel
+from qwenvl.processing.collate import collate
 from qwenvl.processing.encode import Processor
 from qwenvl.processing.measure import TooLong, fit, measure
 from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.train.build import TOKENIZER
-from qwenvl.types import IGNORE_INDEX, ImagePart, Message, Region, RegionPart, Sample, VideoPart
+from qwenvl.train.objectives import NextToken
+from qwenvl.types import IGNORE_INDEX, Encoded, ImagePart, Message, Region, RegionPart, Sample, VideoPart
 
 NANOS = ("qwen-vl-nano", "qwen2-vl-nano", "qwen2.5-vl-nano")
 
@@ -163,7 +168,7 @@ def test_measured_is_what_encoding_gives(name: str, style: Any) -> None:
         samples.append(Sample((Message.of("user", clip, "When?"), Message.of("assistant", "now"))))
     for sample in samples:
         encoded, size = ours.encode(sample, style), measure(ours, sample, style)
-        assert size == (len(encoded), len(encoded.visual_slots), len(encoded.patches))
+        assert size[:3] == (len(encoded), len(encoded.visual_slots), len(encoded.patches))
 
 
 def test_a_picture_too_large_is_seen_smaller_and_a_text_too_long_refused() -> None:
@@ -179,3 +184,31 @@ def test_a_picture_too_large_is_seen_smaller_and_a_text_too_long_refused() -> No
         fit(ours, sample, "raw", tokens=5)
     with pytest.raises(TooLong):
         fit(processor("qwen-vl-nano"), replace(sample, id="big"), "raw", tokens=20)
+
+
+# Rows in a model
+
+
+@pytest.mark.parametrize("name", NANOS)
+def test_r11_loss_of_a_packed_row_is_that_of_its_samples_alone(name: str) -> None:
+    """Pictures and texts of the real stream, packed by their real lengths: summed loss and gradients, nothing leaks."""
+    ours = processor(name)
+    model = VisionLanguageModel(ours.config)
+    initialise(model, 3)
+    row = packed(PackRules("raw", tokens=500, pool=16), name).lane(0, 1, 0, None).next()
+    assert len(row.documents) > 2 and sum(bool(len(document.grids)) for document in row.documents) > 1
+    together = summed_loss(model, row.documents)
+    gradients = gradients_of(model, together)
+    alone = torch.stack([summed_loss(model, [document]) for document in row.documents]).sum()
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-4)
+    for one, other in zip(gradients, gradients_of(model, alone), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def summed_loss(model: VisionLanguageModel, documents: list[Encoded]) -> torch.Tensor:
+    return NextToken()(model, collate(documents)).sums["next_token"]
+
+
+def gradients_of(model: VisionLanguageModel, loss: torch.Tensor) -> list[torch.Tensor]:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [gradient for gradient in torch.autograd.grad(loss, trained, allow_unused=True) if gradient is not None]

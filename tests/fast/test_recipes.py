@@ -11,7 +11,7 @@ import pytest
 
 from qwenvl.cli.main import main
 from qwenvl.config import ConfigError
-from qwenvl.data.scene_recipe import DataRecipe
+from qwenvl.data.scene_recipe import SceneRecipe
 from qwenvl.data.scene_rows import SceneRows
 from qwenvl.processing.encode import Processor
 from qwenvl.processing.grid import image_grid
@@ -35,7 +35,7 @@ def faithful(stage: str) -> Recipe:
     return load_recipe(FOLDER / "qwen_vl" / f"{stage}.yaml")
 
 
-def rows_of(recipe: Recipe, data: DataRecipe | None = None) -> SceneRows:
+def rows_of(recipe: Recipe, data: SceneRecipe | None = None) -> SceneRows:
     processor = Processor(recipe.model_config_of_stage(), recipe.family(), tokenizer_of(recipe), recipe.markup())
     return SceneRows(data or recipe.data, processor)
 
@@ -156,7 +156,7 @@ def test_a_run_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest
 def test_a_task_that_does_not_exist_or_is_never_drawn_is_refused(told: str, change: dict[str, object]) -> None:
     recipe = faithful("1_pretrain")
     with pytest.raises(ConfigError) as caught:
-        rows_of(recipe, DataRecipe.model_validate({"tasks": {"caption": 1.0}} | change))
+        rows_of(recipe, SceneRecipe.model_validate({"tasks": {"caption": 1.0}} | change))
     assert told in str(caught.value)
 
 

@@ -103,6 +103,12 @@ def test_a_writer_that_fails_leaves_whole_shards_alone(tmp_path: Path) -> None:
         pass
 
 
+def test_hidden_files_are_no_shards(tmp_path: Path) -> None:
+    write_shard(tmp_path / "part-00000.parquet", [sample()])
+    (tmp_path / "._part-00000.parquet").write_bytes(b"what macOS leaves beside a copy")
+    assert len(ShardReader(tmp_path)) == 1
+
+
 def test_damaged_and_foreign_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="no Parquet file there"):
         ShardReader(tmp_path)
