@@ -9,9 +9,7 @@ pages or of the HTML files, `--pictures FOLDER` draws pages by chance with their
 from __future__ import annotations
 
 import argparse
-import base64
 import gzip
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +23,7 @@ from PIL import Image, ImageDraw
 
 from qwenvl.data.clean.text import language_of
 from qwenvl.data.documents.convert import chance
-from qwenvl.data.documents.html import CHROMIUM, Browser, HtmlSpec
+from qwenvl.data.documents.html import CHROMIUM, Browser, HtmlSpec, capture
 from qwenvl.data.documents.ink import Ink
 from qwenvl.data.documents.page import NoPage, Page, Pixels
 from qwenvl.data.documents.page_rules import HTML_RULES, PDF_RULES, PageRules
@@ -145,6 +143,11 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(SHARE)) if path.is_relative_to(SHARE) else path.name
 
 
+def root_of(path: Path) -> Path:
+    """Pictures of a package may be links into another one."""
+    return SHARE if path.is_relative_to(SHARE) else path.parent
+
+
 def slack(ink: Ink, box: Pixels) -> int | None:
     """Pixels from a box's border to the ink in it, on the side where that is most; None where there is no ink in it."""
     part = ink.part(box)
@@ -204,7 +207,7 @@ def second_browser() -> Iterator[Any]:
 def html_pages(paths: Sequence[Path], tally: Tally, spec: HtmlSpec = HTML_SPEC) -> Iterator[Page]:
     """The pages of web pages that stay, all counted. One browser after the other: a process has room for one."""
     with Browser(spec) as browser:
-        found = [list(browser.pages(path, path.parent, name_of(path))) for path in paths]
+        found = [list(browser.pages(path, root_of(path), name_of(path))) for path in paths]
     with second_browser() as second:
         for path, pages in zip(paths, found, strict=True):
             tally.files += 1
@@ -224,15 +227,10 @@ def html_pages(paths: Sequence[Path], tally: Tally, spec: HtmlSpec = HTML_SPEC) 
 def html_ink(view: Any, page: Page, top: int) -> Ink:
     """The ink of the text of a page that stands `top` pixels below the web page's beginning."""
     clip = {"x": 0, "y": top, "width": page.image.width, "height": page.image.height, "scale": 1}
-    wanted = {"format": "png", "optimizeForSpeed": True, "captureBeyondViewport": True, "clip": clip}
     session = view.context.new_cdp_session(view)
-
-    def shot() -> Image.Image:
-        return Image.open(io.BytesIO(base64.b64decode(session.send("Page.captureScreenshot", wanted)["data"]))).convert("RGB")
-
-    shown = shot()
+    shown = capture(session, captureBeyondViewport=True, clip=clip)
     style = view.add_style_tag(content=WITHOUT_TEXT)
-    bare = shot()
+    bare = capture(session, captureBeyondViewport=True, clip=clip)
     style.evaluate("style => style.remove()")
     session.detach()
     return Ink.between(shown, bare)
@@ -271,12 +269,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=1, help="of so many pages of PDF, or files of HTML, the first")
     parser.add_argument("--pictures", type=Path, help="draw pages by chance into this folder")
     parser.add_argument("--shown", type=int, default=12, help="so many of them")
+    parser.add_argument("--only", default="", help="packages and files whose names have this in them")
     options = parser.parse_args(arguments)
 
     chosen: list[Page] = []
     total = Tally()
     print(HEADER, flush=True)
     for name, paths in corpus(options.kind).items():
+        if options.only not in name:
+            continue
         tally = Tally()
         if options.kind == "pdf":
             pages = chain.from_iterable(pdf_pages(path, tally, options.every) for path in paths)

@@ -6,6 +6,7 @@ The model configs carry the names of the published config.json. They say what is
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from math import isqrt
 from pathlib import Path
@@ -22,7 +23,8 @@ class ConfigError(QwenVLError, ValueError):
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    # No number of a setting may be infinite or none (YAML's .inf and .nan).
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 Count = Annotated[int, Field(gt=0)]
@@ -229,9 +231,15 @@ def validate(data: Any, model: type[Config], where: str) -> Config:
         raise ConfigError(f"{where}: {in_words('.'.join(path), message)}") from None
 
 
+_YAML_WORDS = {"a valid tuple": "a list", "Tuple": "The list", "a valid dictionary": "a mapping", "Dictionary": "The mapping"}
+
+
 def in_words(key: str, message: str) -> str:
-    """One of pydantic's messages. A check of a whole value, not of one key, has no key, and pydantic's prefix."""
-    return ": ".join(filter(None, (key, message.removeprefix("Value error, "))))
+    """One of pydantic's messages, in YAML's words. A check of a whole value, not of one key, has no key, and pydantic's prefix."""
+    for python, yaml_word in _YAML_WORDS.items():
+        message = message.replace(python, yaml_word)
+    message = re.sub(r" or instance of \w+$", "", message.removeprefix("Value error, "))
+    return ": ".join(filter(None, (key, message)))
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:

@@ -5,6 +5,7 @@ torch is imported inside the functions that need it.
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import secrets
@@ -98,12 +99,17 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             temporary.write_text(...)
 
     The temporary name keeps the suffix, so that a library that tells a format by it (Pillow, say) works. Missing parent
-    folders are made. Raises OSError as writing to `path` itself would.
+    folders are made. Raises OSError as writing to `path` itself would, and names it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    make_folder(path.parent)
     temporary = path.parent / f".{path.stem}.{os.getpid()}.{secrets.token_hex(4)}{path.suffix}"
-    temporary.touch(exist_ok=False)
+    try:
+        temporary.touch(exist_ok=False)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         yield temporary
         _flush(temporary)
@@ -111,6 +117,15 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless it is there. Raises NotADirectoryError where a file is in the way, and names it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        file = next(place for place in (path, *path.parents) if os.path.lexists(place))
+        raise NotADirectoryError(errno.ENOTDIR, "a file, not a folder; give another place", str(file)) from None
 
 
 def environment() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from qwenvl.cli.options import Flag, Whole
+from qwenvl.cli.options import Flag, FromZero, SomeOf
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -40,9 +40,9 @@ class Books:
     """The model that tokens are counted for."""
     page_pixels: int = 800_000
     """Pages are made smaller to so many pixels."""
-    limit: Whole = None
+    limit: SomeOf = None
     """Stop after so many samples."""
-    seed: int = 0
+    seed: FromZero = 0
     held_out_phrasing: Flag = False
     """Put every question in the one phrasing that training never shows."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ class Clean:
 
 
 def clean(options: Clean) -> int:
-    from qwenvl.cli.eval import progress
+    from qwenvl.cli.progress import progress
     from qwenvl.data.clean.engine import Engine
     from qwenvl.data.clean.pipeline import clean as clean_datasets
     from qwenvl.data.clean.scorers import scorer_factory
@@ -78,6 +79,9 @@ def clean(options: Clean) -> int:
         raise
     show(data)
     print(f"{out / 'report.html'}: drops by rule, with examples to look at")
+    if not any(row["original"] for row in data["datasets"]):
+        print("qwenvl: there is no row in the inputs; give other files", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -110,6 +114,8 @@ def _folder(options: Clean) -> Path:
         raise UsageError("--out: give the folder to write into")
     if options.workers is not None and options.workers < 1:
         raise UsageError(f"--workers {options.workers}: give 1 or more")
+    if not 0 <= options.gpus < math.inf:
+        raise UsageError(f"--gpus {options.gpus:g}: give 0 or more")
     return options.out
 
 
@@ -152,14 +158,20 @@ class ModelLikelihood:
         return np.array([self._score(picture, text) for picture, text in zip(pictures, texts, strict=True)], dtype=np.float32)
 
     def _score(self, picture: Image, text: str) -> float:
+        """NaN for a text that is longer than the model's context, or a picture of a shape that the family refuses."""
         import torch
         from torch.nn.functional import cross_entropy
 
         from qwenvl.data.clean.text import language_of
         from qwenvl.data.formats import caption
+        from qwenvl.processing.encode import ContextError
+        from qwenvl.processing.grid import SizeError
         from qwenvl.types import Sample
 
-        encoded = self.model.encode(Sample(caption(picture, text, language_of(text))), style="raw")
+        try:
+            encoded = self.model.encode(Sample(caption(picture, text, language_of(text))), style="raw")
+        except (ContextError, SizeError):
+            return math.nan
         labels = torch.from_numpy(encoded.labels)[1:].to(self.model.device)
         with torch.inference_mode():
             return -float(cross_entropy(self.model.forward(encoded)[:-1], labels))

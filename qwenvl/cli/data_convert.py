@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from qwenvl.cli.options import Flag, Whole
+from qwenvl.cli.options import Flag, SomeOf
 
 if TYPE_CHECKING:
     from qwenvl.data.adapters.convert import Judge
@@ -47,7 +48,7 @@ class Convert:
     """train, val, test, or all. What has no split is always taken."""
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK…", help_behavior_hint="")] = ()
     """These tasks alone, of those that the adapter makes."""
-    limit: Whole = None
+    limit: SomeOf = None
     """Stop after so many Samples."""
     paths: Flag = False
     """Store the paths of pictures instead of the pictures."""
@@ -101,6 +102,9 @@ def convert(options: Convert) -> int:
     if report.bad:
         id, reason = report.bad[0]
         print(f"refused: {len(report.bad)}, named in {options.out / 'bad.jsonl'}; the first: {id}: {reason}")
+    if not report.samples:
+        why = "nothing is of that --split and --tasks; give others" if report.not_wanted else "all records were refused"
+        print(f"qwenvl: {options.folder}: {why if report.records else 'no records there'}", file=sys.stderr)
     return 0 if report.samples else 1
 
 

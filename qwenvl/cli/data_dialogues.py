@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from qwenvl.cli.options import Flag
+from qwenvl.cli.options import Flag, FromZero
 
 EXAMPLES = """
 qwenvl data dialogues shards/grit shards/dialogues
@@ -35,12 +36,13 @@ class Dialogues:
     question about one of many pictures; give --pictures 20 40, say."""
     rounds: int = 1
     """How often each picture is used."""
-    seed: int = 0
+    seed: FromZero = 0
     held_out_phrasing: Flag = False
     """Put every question in the one phrasing that training never shows."""
 
 
 def dialogues(options: Dialogues) -> int:
+    from qwenvl.cli.progress import progress
     from qwenvl.config import validate
     from qwenvl.data.dialogues.build import DialogueSpec, Tally
     from qwenvl.data.dialogues.build import dialogues as make
@@ -51,16 +53,19 @@ def dialogues(options: Dialogues) -> int:
         settings["strategies"] = {options.strategy: 1.0}
     spec = validate(settings, DialogueSpec, "options")
     reader, tally = ShardReader(options.shards), Tally()
-    samples = (reader.sample(index) for index in range(len(reader)))
-    with ShardWriter(options.out) as writer:
-        for sample in make(samples, spec, options.seed, tally, options.held_out_phrasing):
+    with ShardWriter(options.out) as writer, progress("joining", None) as advance:
+        for sample in make(reader.readable(tally.bad), spec, options.seed, tally, options.held_out_phrasing):
             writer.add(sample)
+            advance(1)
     made = ", ".join(f"{name} {count}" for name, count in sorted(tally.dialogues.items()))
     print(f"{options.out}: {writer.written} dialogues ({made or 'none'}) about {sum(tally.pictures.values())} pictures")
     if tally.passed_over:
         print("passed over: " + ", ".join(f"{reason} {count}" for reason, count in sorted(tally.passed_over.items())))
     if tally.fruitless:
         print(f"{tally.fruitless} groups of pictures gave none: too little is said of them, or a picture cannot be read")
-    for line in tally.bad[:3]:
-        print(f"refused: {line}")
+    if tally.bad:
+        print(f"refused: {len(tally.bad)}, the first: {tally.bad[0]}")
+    if not writer.written:
+        wanted = "give captions or places of at least two pictures of a language, or lower --pictures"
+        print(f"qwenvl: {options.shards}: no dialogue can be made of it; {wanted}", file=sys.stderr)
     return 0 if writer.written else 1

@@ -86,8 +86,8 @@ def html(options: Html) -> int:
 
 
 def convert(options: Documents, kind: Literal["pdf", "html"], spec: dict[str, Any], root: Path | None = None) -> int:
-    from qwenvl.cli.eval import progress
     from qwenvl.cli.options import UsageError
+    from qwenvl.cli.progress import progress
     from qwenvl.data.documents.convert import check_folder, find_sources, plan
     from qwenvl.data.documents.pool import convert_all
     from qwenvl.data.documents.report import write_report

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from qwenvl.cli.options import Flag, Number, OutFolder, Whole
+from qwenvl.cli.options import Flag, FromOne, FromZero, Number, OutFolder, SomeOf
 
 if TYPE_CHECKING:
     from qwenvl.data.instruct.api import Api
@@ -45,7 +46,7 @@ class Instruct:
     """English, Chinese, or that of the picture's Samples."""
     with_pictures: Flag = False
     """Send the pictures too; the model must take them."""
-    limit: Whole = None
+    limit: SomeOf = None
     """Stop after so many pictures."""
     key_env: str = "OPENAI_API_KEY"
     """The environment variable that holds the key. It may be unset for a server without keys."""
@@ -53,10 +54,10 @@ class Instruct:
     """Requests at work at the same time."""
     temperature: float = 0.7
     """Of sampling: 0 takes the likeliest word."""
-    max_tokens: int = 1024
+    max_tokens: FromOne = 1024
     """Of one reply."""
     timeout: float = 120.0
-    """Seconds that one try may take."""
+    """Seconds that one try may take. Ctrl-C waits for the replies that are on their way; they are kept."""
     cache: OutFolder = None
     """Where replies are kept, by default in OUT/replies."""
     price_in: float = 0.0
@@ -67,7 +68,7 @@ class Instruct:
     """Stop before more than this is spent, counted from this start on; requests at work are finished."""
     retry_failed: Flag = False
     """Ask again what failed in earlier runs."""
-    seed: int = 0
+    seed: FromZero = 0
 
 
 def instruct(options: Instruct) -> int:
@@ -83,6 +84,11 @@ def instruct(options: Instruct) -> int:
 
     if options.concurrency < 1:
         raise UsageError(f"--concurrency {options.concurrency}: give 1 or more")
+    for name in ("temperature", "price_in", "price_out", "max_cost", "timeout"):
+        value, may_be_zero = getattr(options, name), name != "timeout"
+        if value is not None and not (0 < value < inf or (value == 0 and may_be_zero)):
+            hint = "give a number above 0" + (", or 0" if may_be_zero else "")
+            raise UsageError(f"--{name.replace('_', '-')} {value:g}: {hint}")
     asked = {name: getattr(options, name) for name in ("kinds", "language", "with_pictures", "limit", "seed")}
     spec = validate(asked, InstructSpec, "options")
     api = Api(
@@ -90,10 +96,10 @@ def instruct(options: Instruct) -> int:
         max_cost=options.max_cost, cache=Cache(options.cache or options.out / "replies"),
         usage=Usage(options.price_in, options.price_out),
     )  # fmt: skip
-    reader = ShardReader(options.shards)
+    reader, unread = ShardReader(options.shards), list[str]()
     if options.retry_failed:
         forget_failures(options.out)
-    samples = (reader.sample(index) for index in range(len(reader)))
+    samples = reader.readable(unread)
     try:
         with Console(stderr=True).status(f"asking {options.model}") as status:
             outcome = write(samples, options.out, spec, api, options.concurrency, lambda count: status.update(f"{count} pictures"))
@@ -107,6 +113,10 @@ def instruct(options: Instruct) -> int:
         counts = getattr(outcome, name)
         if counts:
             print(f"{name.replace('_', ' ')}: " + ", ".join(f"{reason} {count}" for reason, count in counts.most_common()))
+    if unread:
+        print(f"not read: {len(unread)}, the first: {unread[0]}")
+    if not outcome.samples:
+        print(f"qwenvl: {options.shards}: no conversation was written; the counts above say why", file=sys.stderr)
     return 0 if outcome.samples else 1
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from qwenvl.cli.options import Text
+from qwenvl.cli.options import FromOne, FromZero, Text
+from qwenvl.cli.progress import progress
 
 if TYPE_CHECKING:
     from qwenvl.data.packed_rows import PackedRows
@@ -37,9 +38,9 @@ class Inspect:
     """Parquet shards, a mixture, or a recipe that has one."""
     out: Annotated[Path, tyro.conf.arg(metavar="OUT.html")] = Path("samples.html")
     """The page to write."""
-    count: int = 24
+    count: FromOne = 24
     """How many samples."""
-    start: int = 0
+    start: FromZero = 0
     """Number of the first one; of a mixture, in the order of training."""
     model: Annotated[Text, tyro.conf.arg(metavar="NAME|FOLDER|HUB_ID")] = None
     """Whose pictures, markup and vocabulary are used: that of the recipe, or qwen-vl-nano."""
@@ -55,9 +56,9 @@ class Stats:
     """Parquet shards, a mixture, or a recipe that has one."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="OUT.png", help_behavior_hint="")] = None
     """A picture of the histograms; the numbers stand beside it in OUT.json."""
-    count: int = 10_000
+    count: FromOne = 10_000
     """Look at no more than so many."""
-    rows: int = 32
+    rows: FromZero = 32
     """Of a mixture, pack so many rows as a worker of a trainer does, and say how full they are and how fast it is; 0: none."""
     model: Annotated[Text, tyro.conf.arg(metavar="NAME|FOLDER|HUB_ID")] = None
     """Whose pictures and vocabulary decide the counts: that of the recipe, or qwen-vl-nano."""
@@ -66,42 +67,61 @@ class Stats:
 
 
 def inspect(options: Inspect) -> int:
+    from collections import Counter
+
     from qwenvl.data.inspect_samples import samples_page
     from qwenvl.runtime import atomic_write
     from qwenvl.types import QwenVLError
 
-    if options.out.is_dir() or options.count < 1:
-        raise QwenVLError(f"--out {options.out} --count {options.count}: give the name of a file and at least one sample")
+    if options.out.is_dir():
+        raise QwenVLError(f"--out {options.out}: is a folder; give the name of a file")
     samples, processor, style = _open(options)
-    page = samples_page(str(options.source), islice(samples, options.count), processor, style)
+    counts: Counter[str] = Counter()
+    with progress("reading", options.count) as advance:
+        page = samples_page(str(options.source), _counted(islice(samples, options.count), advance), processor, style, counts)
+    if not counts.total():
+        raise QwenVLError(f"{options.source}: no sample from number {options.start} on; give other shards, or another --start")
     with atomic_write(options.out) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    print(f"{options.out}: {options.count} samples of {options.source}")
-    return 0
+    refused = f", and {counts['refused']} refused, with the reasons" if counts["refused"] else ""
+    print(f"{options.out}: {counts['samples']} samples of {options.source}{refused}")
+    return 0 if counts["samples"] else 1
 
 
 def stats(options: Stats) -> int:
     import json
-
-    from rich.progress import track
+    import sys
 
     from qwenvl.data.stats import gather, loading
     from qwenvl.runtime import atomic_write
+    from qwenvl.types import QwenVLError
 
+    if options.out is not None and options.out.is_dir():
+        raise QwenVLError(f"--out {options.out}: is a folder; give the name of a file")
     samples, processor, style = _open(options)
-    looked_at = track(islice(samples, options.count), description="measuring", total=options.count, transient=True)
-    found = gather(looked_at, processor, style)
+    with progress("measuring", options.count) as advance:
+        found = gather(_counted(islice(samples, options.count), advance), processor, style)
+    if not found.tokens and not found.refused:
+        raise QwenVLError(f"{options.source}: has no samples; give other shards")
     summary = found.record()
     if options.rows and found.tokens and options.source.suffix in YAML:
         summary["loading"] = loading(_rows(options.source, processor), options.rows)
     record = json.dumps(summary, indent=1, ensure_ascii=False)
     print(record)
+    if found.refused:
+        print(f"qwenvl: refused: {found.refused.total()}, the first: {found.first_refusal}", file=sys.stderr)
     if options.out is not None:
         with atomic_write(options.out) as temporary:
             found.draw(temporary, str(options.source))
         with atomic_write(options.out.with_suffix(".json")) as temporary:
             temporary.write_text(record + "\n", encoding="utf-8")
     return 0 if found.tokens else 1
+
+
+def _counted(samples: Iterable[Sample | QwenVLError], advance: Callable[[int], None]) -> Iterator[Sample | QwenVLError]:
+    for sample in samples:
+        yield sample
+        advance(1)
 
 
 def _open(options: Inspect | Stats) -> tuple[Iterator[Sample | QwenVLError], Processor, Style]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from qwenvl.cli.options import Flag
+from qwenvl.cli.options import Flag, FromZero
 
 if TYPE_CHECKING:
+    from qwenvl.data.preferences.build import PreferenceSpec
     from qwenvl.types import Sample
 
 EXAMPLES = """
@@ -41,7 +43,7 @@ class Preferences:
     """What may be wrong: shifted_box, other_box, missed_point, wrong_choice, wrong_count, wrong_thing, wrong_text, wrong_number,
     absent_affirmed; by default all but missed_point, for which most markup has no points."""
     language: Literal["en", "zh", "both"] = "both"
-    seed: int = 0
+    seed: FromZero = 0
     held_out_phrasing: Flag = False
     """Put every question in the one phrasing that training never shows."""
 
@@ -50,25 +52,32 @@ def preferences(options: Preferences) -> int:
     from itertools import islice
 
     from qwenvl.cli.options import UsageError
+    from qwenvl.cli.progress import progress
     from qwenvl.data.shards import ShardWriter
 
     if options.count < 1:
         raise UsageError(f"--count {options.count}: ask for at least one pair")
     made: Counter[str] = Counter()
-    with ShardWriter(options.out) as writer:
-        for sample in islice(_pairs(options), options.count):
+    refused: list[str] = []
+    pairs = _pairs(options, refused)
+    with ShardWriter(options.out) as writer, progress("drawing", options.count) as advance:
+        for sample in islice(pairs, options.count):
             made[sample.extra["fault"]] += 1
             writer.add(sample)
+            advance(1)
     faults = ", ".join(f"{fault} {count}" for fault, count in sorted(made.items()))
     print(f"{options.out}: {writer.written} pairs ({faults or 'none'})")
+    if refused:
+        print(f"refused: {len(refused)}, the first: {refused[0]}")
+    if not writer.written:
+        print("qwenvl: no picture allows any of these faults; give other --faults, --sources or --shards", file=sys.stderr)
     return 0 if writer.written else 1
 
 
-def _pairs(options: Preferences) -> Iterator[Sample]:
-    from itertools import count
-
+def _pairs(options: Preferences, refused: list[str]) -> Iterator[Sample]:
+    """The pairs one after another; what the options ask wrongly is said at once."""
     from qwenvl.config import validate
-    from qwenvl.data.preferences.build import EVEN, PreferenceSpec, pairs_of, samples
+    from qwenvl.data.preferences.build import EVEN, PreferenceSpec, pairs_of
     from qwenvl.data.shards import ShardReader
 
     faults = dict.fromkeys(options.faults or EVEN, 1.0)
@@ -77,12 +86,18 @@ def _pairs(options: Preferences) -> Iterator[Sample]:
         settings["sources"] = dict.fromkeys(options.sources, 1.0)
     spec = validate(settings, PreferenceSpec, "options")
     if options.shards is not None:
-        reader = ShardReader(options.shards)
-        yield from pairs_of((reader.sample(index) for index in range(len(reader))), spec.faults, options.seed)
-        return
+        return pairs_of(ShardReader(options.shards).readable(refused), spec.faults, options.seed)
+    return _drawn(spec, options.seed)
+
+
+def _drawn(spec: PreferenceSpec, seed: int) -> Iterator[Sample]:
+    from itertools import count
+
+    from qwenvl.data.preferences.build import samples
+
     fruitless = 0
     for number in count():
-        found = samples(spec, options.seed, number)
+        found = samples(spec, seed, number)
         yield from found
         fruitless = 0 if found else fruitless + 1
         if fruitless == FRUITLESS:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+from qwenvl.cli.options import FromZero
+from qwenvl.cli.progress import progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 qwenvl data scene --out scenes.html --count 9
 qwenvl data clip clips.png --count 3
+qwenvl data clip clips.png --count 1 --frames frames
 qwenvl data tokens --task referring
 qwenvl data pictures --out pictures --count 20
 qwenvl data vocabulary --out vocabulary --size 1600
@@ -29,11 +34,11 @@ class Scene:
 
     out: Path
     """The page to write; a name that ends in .png gets the pictures alone."""
-    index: int = 0
+    index: FromZero = 0
     """Number of the first scene."""
     count: int = 9
     """How many scenes."""
-    seed: int = 0
+    seed: FromZero = 0
     """Seed of the stream of scenes, and of the questions."""
     kind: Literal["mixed", "text"] = "mixed"
     """Scenes of things, or of lettering alone."""
@@ -52,17 +57,19 @@ class Clip:
 
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.png")]
     """The picture to write."""
-    index: int = 0
+    index: FromZero = 0
     """Number of the first clip."""
     count: int = 3
     """How many clips."""
-    seed: int = 0
+    seed: FromZero = 0
     """Seed of the stream of clips, and of the questions."""
     split: Literal["train", "held_out"] = "train"
     """The stream that training draws from, or the one kept for evaluation."""
     language: Literal["en", "zh", "both"] = "en"
     style: Literal["raw", "chat", "both"] = "chat"
     """The paper's pre-training formats, or chat."""
+    frames: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Also save every clip's frames, two for each second, in FOLDER/NUMBER: `qwenvl ask FOLDER/NUMBER QUESTION --fps 2`."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +80,9 @@ class Tokens:
     """A picture (.svg) or a page (.html) to write beside what the terminal shows."""
     task: str = "referring"
     """A task of the scenes, such as caption, referring, count or ocr_quad."""
-    index: int = 0
+    index: FromZero = 0
     """Number of the scene."""
-    seed: int = 0
+    seed: FromZero = 0
     language: Literal["en", "zh"] = "en"
     model: str = "qwen-vl-nano"
     """A built-in model, a folder or a hub id: its tokenizer and markup are used."""
@@ -87,11 +94,11 @@ class Pictures:
 
     out: Path
     """The folder to write into."""
-    index: int = 0
+    index: FromZero = 0
     """Number of the first scene."""
     count: int = 9
     """How many scenes."""
-    seed: int = 0
+    seed: FromZero = 0
     canvas: int = 448
     """Side of the pictures in pixels, 56 to 512."""
     split: Literal["train", "held_out"] = "held_out"
@@ -106,7 +113,7 @@ class Vocabulary:
     """The folder to write tokenizer.json into."""
     size: int = 1600
     """Number of tokens, the special ones included."""
-    seed: int = 0
+    seed: FromZero = 0
     texts: int = 200_000
     """How many pieces of text to train on."""
 
@@ -165,6 +172,10 @@ def draw_clips(options: Clip) -> int:
     rng = np.random.default_rng(options.seed)
     languages, styles = _wanted(options)
     for clip in clips:
+        if options.frames is not None:
+            (folder := options.frames / str(clip.index)).mkdir(parents=True, exist_ok=True)
+            for number, frame in enumerate(clip.frames):
+                frame.save(folder / f"{number:04}.png")
         print(f"clip {clip.index}: {clip.duration:g} seconds, {len(clip.frames)} frames")
         for style, language, task in product(styles, languages, CLIP_TASKS):
             for sample in clip_questions(clip, task, language, style, rng):
@@ -231,36 +242,46 @@ def save_pictures(options: Pictures) -> int:
 
     from qwenvl.config import validate
     from qwenvl.data.synth.scene import SceneSpec, generate_scene
-    from qwenvl.runtime import atomic_write
+    from qwenvl.runtime import atomic_write, make_folder
     from qwenvl.types import QwenVLError
 
     spec = validate({"canvas": [options.canvas, options.canvas], "split": options.split}, SceneSpec, "--canvas")
     if options.count < 1:
         raise QwenVLError(f"--count {options.count}: ask for at least one scene")
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     truth = {}
-    for number in range(1, options.count + 1):
-        scene = generate_scene(spec, options.seed, options.index + number - 1)
-        name = f"scene-{number}.png"
-        with atomic_write(options.out / name) as temporary:
-            scene.image.save(temporary, format="png", optimize=True)
-        things = [
-            {"kind": thing.kind, "name": thing.name, "colour": thing.colour, "box": list(thing.box)} for thing in scene.things
-        ]
-        place = {"seed": scene.seed, "index": scene.index, "split": options.split}
-        truth[name] = {**place, "background": scene.background, "things": things}
+    with progress("drawing", options.count) as advance:
+        for number in range(1, options.count + 1):
+            scene = generate_scene(spec, options.seed, options.index + number - 1)
+            name = f"scene-{number}.png"
+            with atomic_write(options.out / name) as temporary:
+                scene.image.save(temporary, format="png", optimize=True)
+            things = [
+                {"kind": thing.kind, "name": thing.name, "colour": thing.colour, "box": list(thing.box)} for thing in scene.things
+            ]
+            place = {"seed": scene.seed, "index": scene.index, "split": options.split}
+            truth[name] = {**place, "background": scene.background, "things": things}
+            advance(1)
     with atomic_write(options.out / "truth.json") as temporary:
         temporary.write_text(json.dumps(truth, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"{options.out}: {options.count} pictures and truth.json")
     return 0
 
 
+def _counted(texts: Iterator[str], advance: Callable[[int], None]) -> Iterator[str]:
+    for text in texts:
+        yield text
+        advance(1)
+
+
 def train_vocabulary(options: Vocabulary) -> int:
     from qwenvl.data.vocabulary import corpus
     from qwenvl.processing.tokenizer import train_tokenizer
+    from qwenvl.runtime import make_folder
 
-    tokenizer = train_tokenizer(corpus(options.seed, options.texts), options.size)
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
+    with progress("reading", options.texts) as advance:
+        tokenizer = train_tokenizer(_counted(corpus(options.seed, options.texts), advance), options.size)
     tokenizer.save(options.out)
     print(f"{options.out / 'tokenizer.json'}: {tokenizer.vocab_size} tokens")
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from qwenvl.cli.options import Flag, OutPicture
+from qwenvl.cli.options import Flag, FromZero, OutPicture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,9 +39,9 @@ class Synth:
     """The folder for part-*.parquet, and for synth.json, which says what they were drawn from."""
     count: int = 1000
     """How many samples."""
-    index: int = 0
+    index: FromZero = 0
     """Number of the first one."""
-    seed: int = 0
+    seed: FromZero = 0
     languages: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LANGUAGE…", help_behavior_hint="")] = ()
     """Of the text: en and zh; of generator text also ja, ko, vi, ru and ar."""
     spec: Annotated[Path | None, tyro.conf.arg(metavar="FILE.yaml", help_behavior_hint="")] = None
@@ -67,6 +67,8 @@ def synth(options: Synth) -> int:
         raise UsageError("give the folder to write into: qwenvl data synth GENERATOR OUT")
     if options.count < 1 or options.index < 0:
         raise UsageError(f"--count {options.count} --index {options.index}: ask for at least one sample; numbers count from 0")
+    if options.sheet is not None and options.sheet.is_dir():
+        raise UsageError(f"--sheet {options.sheet}: is a folder; give the name of a file")
     source = Generated(options.generator, _settings(options, generator_named(options.generator)), options.seed)
     return _write(options, options.out, source)
 
@@ -91,8 +93,10 @@ def _settings(options: Synth, generator: Generator) -> dict[str, Any]:
 
 def _write(options: Synth, out: Path, source: Any) -> int:
     import json
+    import sys
     from collections import Counter
 
+    from qwenvl.cli.progress import progress
     from qwenvl.data.shards import LONG, ShardWriter
     from qwenvl.data.sources import BadSample
     from qwenvl.runtime import atomic_write
@@ -100,17 +104,29 @@ def _write(options: Synth, out: Path, source: Any) -> int:
     tasks: Counter[str] = Counter()
     refused: list[str] = []
     shown: list[Image] = []
-    with ShardWriter(out, **(LONG if source.generator.long else {})) as writer:
-        for number in range(options.index, options.index + options.count):
-            try:
-                sample = source.sample(number)
-            except BadSample as error:
-                refused.append(str(error))
-                continue
-            writer.add(sample)
-            tasks[sample.task] += 1
-            if options.pictures or (options.sheet and len(shown) < _SHOWN):
-                shown += _draw(options, out, number, sample)
+    stored, left = 0, options.index
+    try:
+        with (
+            ShardWriter(out, **(LONG if source.generator.long else {})) as writer,
+            progress("drawing", options.count) as advance,
+        ):
+            for number in range(options.index, options.index + options.count):
+                advance(1)
+                try:
+                    sample = source.sample(number)
+                except BadSample as error:
+                    refused.append(str(error))
+                    continue
+                writer.add(sample)
+                tasks[sample.task] += 1
+                if options.pictures or (options.sheet and len(shown) < _SHOWN):
+                    shown += _draw(options, out, number, sample)
+                if writer.written > stored:
+                    stored, left = writer.written, number + 1
+    except KeyboardInterrupt:
+        if stored:
+            print(f"qwenvl: {stored} samples are in {out}; the others begin at --index {left}, in another folder", file=sys.stderr)
+        raise
     made = {"generator": options.generator, "spec": source.spec.model_dump(mode="json"), "seed": options.seed}
     made |= {"index": options.index, "count": options.count, "tasks": dict(tasks), "refused": refused}
     with atomic_write(out / "synth.json") as temporary:
@@ -119,7 +135,8 @@ def _write(options: Synth, out: Path, source: Any) -> int:
         _save_sheet(shown[:_SHOWN], options.sheet)
     print(f"{out}: {writer.written} samples ({', '.join(f'{task} {count}' for task, count in sorted(tasks.items())) or 'none'})")
     if refused:
-        print(f"refused: {len(refused)}, named in {out / 'synth.json'}; the first: {refused[0]}")
+        complaint = f"refused: {len(refused)}, named in {out / 'synth.json'}; the first: {refused[0]}"
+        print(complaint if writer.written else f"qwenvl: {complaint}", file=sys.stdout if writer.written else sys.stderr)
     return 0 if writer.written else 1
 
 

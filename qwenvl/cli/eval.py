@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from qwenvl.cli.options import Device, Flag, OutFolder, parse
+from qwenvl.cli.progress import progress
 
 SUMMARY = "Measure a model on a task, score saved answers again, show answers drawn at random."
 EXAMPLES = """
@@ -175,15 +175,3 @@ def show(folder: Path, as_json: bool, as_markdown: bool = False) -> int:
     Console().print(table(result))
     print(f"answers and scores: {folder}")
     return 0
-
-
-@contextmanager
-def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr; the function it yields is told how many more are done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda count: bar.advance(task, count)

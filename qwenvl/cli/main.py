@@ -17,7 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "ask": ("qwenvl.cli.ask", "ask one question about pictures and clips; draw the boxes of the answer"),
     "chat": ("qwenvl.cli.chat", "talk about pictures and clips, turn by turn"),
     "model": ("qwenvl.cli.model", "list models, compare several, check one, or count its parameters"),
-    "data": ("qwenvl.cli.data", "look at synthetic scenes; train the small vocabulary"),
+    "data": ("qwenvl.cli.data", "make training data of raw files and of nothing; look at it, and at what is taught"),
     "train": ("qwenvl.cli.train", "train by a recipe, or resume a run"),
     "eval": ("qwenvl.cli.eval", "measure a model on a task"),
     "doctor": ("qwenvl.cli.doctor", "print versions, device and what else a bug report needs"),

@@ -11,10 +11,34 @@ from qwenvl.types import QwenVLError
 
 _QUIET = tyro.conf.arg(help_behavior_hint="")
 
+
+def _at_least(least: int) -> tyro.constructors.PrimitiveConstructorSpec[int]:
+    """How tyro reads a whole number that may not be smaller."""
+
+    def read(texts: list[str]) -> int:
+        try:
+            number = int(texts[0])
+        except ValueError:
+            raise ValueError(f"{texts[0]!r} is not a whole number") from None
+        if number < least:
+            raise ValueError(f"{number} is too small; give {least} or more")
+        return number
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1, metavar="INT", instance_from_str=read, is_instance=lambda value: value is None or isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    )  # fmt: skip
+
+
 Flag = Annotated[bool, _QUIET]
 """False unless given. The help does not say "(default: False)"."""
 Text = Annotated[str | None, _QUIET]
 Whole = Annotated[int | None, _QUIET]
+FromZero = Annotated[int, _at_least(0)]
+FromOne = Annotated[int, _at_least(1)]
+"""A seed, a number of the first sample; a count of samples."""
+SomeOf = Annotated[int | None, _at_least(1), _QUIET]
+"""A limit: 1 or more, None for all."""
 Number = Annotated[float | None, _QUIET]
 FramesPerSecond = Annotated[float | Literal["auto"] | None, _QUIET, tyro.conf.arg(metavar="FPS|auto")]
 PromptStyle = Annotated[Literal["chat", "raw"] | None, _QUIET, tyro.conf.arg(metavar="chat|raw")]

@@ -52,10 +52,15 @@ class Place:
     error: float | None
 
 
-def samples_page(title: str, samples: Iterable[Sample | QwenVLError], processor: Processor, style: Style) -> str:
-    """An HTML page that stands alone: a summary, then every sample. One that cannot be encoded stands there with the reason."""
+def samples_page(
+    title: str, samples: Iterable[Sample | QwenVLError], processor: Processor, style: Style, counts: Counter[str] | None = None
+) -> str:
+    """An HTML page that stands alone: a summary, then every sample. One that cannot be encoded stands there with the reason.
+
+    `counts` is given what the summary says: `samples`, `refused`, and what they hold.
+    """
     sections: list[str] = []
-    counts: Counter[str] = Counter()
+    counts = Counter() if counts is None else counts
     for sample in samples:
         try:
             if isinstance(sample, QwenVLError):

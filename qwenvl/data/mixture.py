@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from qwenvl.config import ConfigError, Strict, read_yaml, validate
 from qwenvl.data.packed_rows import PackedRows, PackRules
@@ -49,7 +49,7 @@ class MixtureRecipe(RowRecipe):
     row_tokens: int = Field(default=2048, gt=0)
     row_patches: int | None = Field(default=None, gt=0)
     """Patches that the pictures of a row may have in all; none for no limit."""
-    pool: int = Field(default=64, gt=0)
+    pool: int = Field(default=64, gt=0, le=8192)
     """Samples that wait for a row that they fill well, for each lane."""
     lanes: int | None = Field(default=None, gt=0)
     """Streams that are packed apart; none: the largest divisor of rows_per_step up to 64. Ranks share them out."""
@@ -66,6 +66,17 @@ class MixtureRecipe(RowRecipe):
         return self.lanes or max(number for number in range(1, 65) if self.rows_per_step % number == 0)
 
 
+class _Model(BaseModel):
+    preset: str | None = None
+
+
+class _Head(BaseModel):
+    """What else of a recipe decides what is drawn."""
+
+    model: _Model = _Model()
+    seed: int = Field(default=0, ge=0)
+
+
 class Taught(NamedTuple):
     """A mixture read from a file; of a recipe also the preset and the seed that it is drawn with."""
 
@@ -79,10 +90,11 @@ def read_mixture(path: Path) -> Taught:
     content = read_yaml(path)
     if "data" not in content:
         return Taught(validate(content, MixtureRecipe, str(path)))
-    data, model = content["data"], content.get("model") or {}
+    data = content["data"]
     if not isinstance(data, dict) or data.get("source") != "mixture":
         raise ConfigError(f"{path}: its data is no mixture; `qwenvl data scene` and `data tokens` show recipes of scenes")
-    return Taught(validate(data, MixtureRecipe, str(path)), model.get("preset"), content.get("seed", 0))
+    head = validate({name: content[name] for name in ("model", "seed") if content.get(name) is not None}, _Head, str(path))
+    return Taught(validate(data, MixtureRecipe, str(path)), head.model.preset, head.seed)
 
 
 def open_sources(recipe: MixtureRecipe, seed: int, folder: Path | None = None) -> list[SampleSource]:

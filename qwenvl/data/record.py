@@ -62,14 +62,31 @@ def sample_to_record(sample: Sample, embed: bool = True) -> dict[str, Any]:
     try:
         messages = [{"role": turn.role, "parts": [_part_to_json(part, media) for part in turn.parts]} for turn in sample.messages]
         written, extra = _json(messages), _json(sample.extra)
+        check_text(sample)
     except ImageError as error:
         raise ImageError(f"sample {sample.id!r}: {error}") from error
+    except RecordError:
+        raise
     except (TypeError, ValueError, OSError) as error:
         raise RecordError(f"sample {sample.id!r}: cannot be stored ({error}); extra holds plain data alone") from error
     return {
         "id": sample.id, "task": sample.task, "language": sample.language, "source": sample.source,
         "messages": written, "images": media.images, "image_sizes": media.sizes, "videos": media.videos, "extra": extra,
     }  # fmt: skip
+
+
+def check_text(sample: Sample) -> None:
+    """Raises RecordError for half of a surrogate pair, which UTF-8 cannot write. JSON has them where a text was cut in an emoji."""
+    about = (sample.id, sample.task, sample.language, sample.source, _json(sample.extra))
+    parts = [part for message in sample.messages for part in message.parts]
+    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    texts += [part.phrase or "" for part in parts if isinstance(part, RegionPart)]
+    texts += [region.label or "" for part in parts if isinstance(part, RegionPart) for region in part.regions]
+    try:
+        "".join((*about, *texts)).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise RecordError(f"sample {sample.id!r}: a text with half of a character ({half!r}); mend the text") from None
 
 
 def record_to_sample(record: Mapping[str, Any], root: str | Path | None = None) -> Sample:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from qwenvl.config import Strict
 from qwenvl.types import Style
 
+Weight = Annotated[float, Field(ge=0)]
+
 
 class LossWeights(Strict):
     """Weight of a supervised token in the loss. All ones, as published, unless set."""
 
-    coordinate_digits: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    coordinate_digits: tuple[Weight, Weight, Weight] = (1.0, 1.0, 1.0)
     """Hundreds, tens, units of a coordinate."""
-    box_punctuation: float = 1.0
+    box_punctuation: Weight = 1.0
     """Everything else after <box> or <quad>, up to and with the closing token; of a JSON list everything but labels."""
-    tasks: dict[str, float] = Field(default_factory=dict)
+    tasks: dict[str, Weight] = Field(default_factory=dict)
 
 
 class RowRecipe(Strict):

@@ -26,6 +26,8 @@ class SceneSamples(Strict):
     style: Style = "chat"
     tasks: Weights = Field(default=EVEN)
     language: Literal["en", "zh", "both"] = "both"
+    held_out: bool = False
+    """Put questions in the one phrasing that training does not see."""
 
 
 def samples(spec: SceneSamples, seed: int, index: int) -> list[Sample]:
@@ -36,7 +38,7 @@ def samples(spec: SceneSamples, seed: int, index: int) -> list[Sample]:
     left = dict(spec.tasks)
     while left:
         task = draw(left, rng)
-        if found := questions(scene, task, language, spec.style, rng):
+        if found := questions(scene, task, language, spec.style, rng, spec.held_out):
             return found
         del left[task]
     return []

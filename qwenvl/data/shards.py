@@ -7,14 +7,17 @@ unit that is read at once; a file's footer knows how many there are, so opening 
 from __future__ import annotations
 
 import bisect
+import errno
+import os
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from qwenvl.data.record import record_to_sample, sample_to_record
-from qwenvl.runtime import atomic_write
+from qwenvl.data.record import RecordError, record_to_sample, sample_to_record
+from qwenvl.processing.image import ImageError, picture_size
+from qwenvl.runtime import atomic_write, make_folder
 from qwenvl.types import QwenVLError, Sample
 
 if TYPE_CHECKING:
@@ -84,8 +87,9 @@ def write_shard(path: str | Path, samples: Iterable[Sample], embed: bool = True,
 class ShardWriter:
     """Samples to numbered shards of a folder: `with ShardWriter(folder) as writer: writer.add(sample)`.
 
-    A shard appears when it is full, the last one when the block ends well; a block that ends badly leaves the full ones.
-    `first` numbers the first shard, for a run that goes on. Raises ShardError where a shard of that number is there already.
+    A shard appears when it is full, the last one when the block ends well; a block that ends badly leaves the full ones, and one
+    that adds nothing no shard. `first` numbers the first shard, for a run that goes on. Raises ShardError where a shard of that
+    number is there already, OSError where the folder cannot be written, both before anything is made for it.
     """
 
     def __init__(
@@ -102,10 +106,13 @@ class ShardWriter:
 
     def __enter__(self) -> ShardWriter:
         self._check_free()
+        make_folder(self.folder)
+        if not os.access(self.folder, os.W_OK):
+            raise PermissionError(errno.EACCES, "cannot be written to; give another folder", str(self.folder))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None and (self._waiting or not self.written):
+        if kind is None and self._waiting:
             self._flush()
 
     def add(self, sample: Sample) -> None:
@@ -154,6 +161,20 @@ class ShardReader:
     def sample(self, index: int) -> Sample:
         """Raises IndexError past the end, ShardError for a damaged file, RecordError for a record that is no Sample."""
         return record_to_sample(self.record(index))
+
+    def readable(self, refused: list[str]) -> Iterator[Sample]:
+        """All samples in order. What is no Sample, or has a picture whose header cannot be read, is named in `refused` instead."""
+        for index in range(len(self)):
+            try:
+                sample = self.sample(index)
+                for part in sample.images:
+                    picture_size(part.image)
+            except RecordError as error:
+                refused.append(str(error))
+            except ImageError as error:
+                refused.append(f"sample {sample.id!r}: {error}")
+            else:
+                yield sample
 
     def record(self, index: int) -> Mapping[str, Any]:
         if not 0 <= index < len(self):

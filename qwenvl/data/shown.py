@@ -86,6 +86,11 @@ def head(phrase: str, language: Language) -> str:
     return _PLURAL.sub("", words[-1]) if words else bare
 
 
+def _within(phrase: str) -> str:
+    """A phrase as it stands within a sentence: "A clock", which began one, is "a clock"."""
+    return phrase[:1].lower() + phrase[1:] if _LEADING.match(phrase) else phrase
+
+
 def in_picture(parts: Sequence[Part], number: int) -> tuple[Part, ...]:
     """The parts with their places in picture `number` (from 0) of a conversation."""
 
@@ -176,7 +181,7 @@ class _Facts:
     def _places(self, task: str, question: Sequence[Part], answer: Sequence[Part], extra: dict[str, Any]) -> None:
         """Phrases with places: where both stand in one part, or where one of question and answer has the phrase."""
         found = [
-            Named(part.phrase, part.regions)
+            Named(_within(part.phrase), part.regions)
             for part in (*question, *answer)
             if isinstance(part, RegionPart) and part.phrase and part.regions and part.phrase not in REGION_WORD.values()
         ]

@@ -174,7 +174,8 @@ def _tar(path: Path) -> Iterator[Record]:
             if ending.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.TarError("it ends too early")
     except tarfile.TarError as error:
-        raise SourceError(f"{path}: damaged after {current.get('__key__', 'its start')!r} ({error}); fetch it again") from error
+        after, reason = current.get("__key__", "its start"), str(error).splitlines()[0].rstrip(":")  # more lines: one a compression
+        raise SourceError(f"{path}: damaged after {after!r} ({reason}); fetch it again") from error
     if current:
         yield current
 

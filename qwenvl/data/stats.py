@@ -34,6 +34,7 @@ class Stats:
     languages: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+    first_refusal: str = ""
     ids: list[str] = field(default_factory=list)
 
     def add(self, sample: Sample | QwenVLError, processor: Processor, style: Style) -> None:
@@ -44,6 +45,7 @@ class Stats:
             size = measure(processor, sample, style)
         except QwenVLError as error:
             self.refused[type(error).__name__] += 1
+            self.first_refusal = self.first_refusal or str(error)
             return
         self.tokens.append(size.tokens)
         self.visual.append(size.visual)

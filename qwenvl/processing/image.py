@@ -73,7 +73,10 @@ def picture_size(source: Any) -> tuple[int, int]:
     picture = source if isinstance(source, Image.Image) else _open(source, describe(source), MAX_PIXELS)
     if "exif" not in picture.info and picture.format in (None, "PNG"):
         return picture.size
-    turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= LYING
+    try:
+        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= LYING
+    except Exception as error:  # readers of metadata raise SyntaxError, struct.error, ... for damaged data
+        raise ImageError(f"{describe(source)}: damaged ({_reason(error)}); save or fetch the picture again") from error
     return picture.size[::-1] if turned else picture.size
 
 

@@ -223,6 +223,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     merged_size = vocab_size - len(TRAINED_SPECIALS)
     if merged_size < 256:
         raise TokenizerError(f"vocab_size {vocab_size} leaves no room for 256 bytes and {len(TRAINED_SPECIALS)} special tokens")
+    if merged_size >= 2**31:
+        raise TokenizerError(f"vocab_size {vocab_size} is more than any text yields; give a smaller one")
     backend = _with_text_rules(Backend(models.BPE()), CAPITAL_PATTERN)
     trainer = trainers.BpeTrainer(
         vocab_size=merged_size, initial_alphabet=list(BYTE_SYMBOLS), special_tokens=[], show_progress=False,

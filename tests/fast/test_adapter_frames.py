@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,6 +115,8 @@ def test_good_boxes_with_some_dirt_are_no_other_frame() -> None:
     verdict = judge([*boxes, *dirty], declared)
     assert verdict is not None and verdict.likelier is None and verdict.share == pytest.approx(200 / 206)
     assert judge(boxes[:29], declared) is None, "too few to tell"
+    unreadable: list[Any] = ["boat", [None, 1, 2, 3], ["a", 1, 2, 3], 5, {}]
+    assert judge([*boxes, *map(Box, unreadable)], declared) == judge(boxes, declared), "those are refused one by one"
     middle = [Box((0.3 * w, 0.3 * h, 0.3 * w, 0.3 * h), (w, h)) for w, h in [SIZE] * 50]
     verdict = judge(middle, declared)
     assert verdict is not None and verdict.likelier is None, "things in the middle of pictures alone"

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from qwenvl.data.adapters import samples
 from qwenvl.data.adapters.registry import ADAPTERS
+from qwenvl.data.formats import CAPTION_PROMPT
 from qwenvl.data.shards import arrow
 from qwenvl.data.sources import BadSample, SourceError, records
 from qwenvl.types import ImagePart, QwenVLError, Sample, TextPart, VideoPart
@@ -75,6 +77,12 @@ def test_texts_of_one_name_in_two_folders_have_ids_of_their_own(tmp_path: Path) 
     (tmp_path / "table/a.txt").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(SourceError, match="not UTF-8"):
         made("text_files", tmp_path / "table")
+
+
+def test_an_english_caption_with_a_chinese_word_is_asked_for_in_english() -> None:
+    for text, language in (("A sign that reads 出口 above a door", "en"), ("一只iPhone手机", "zh")):
+        made = samples.caption(b"", text, id="x", source="x")
+        assert made.language == language and made.messages[0].parts[-1] == TextPart(CAPTION_PROMPT[language])
 
 
 # Clips
@@ -149,6 +157,15 @@ def test_elements_that_are_not_on_the_screen_are_left_out() -> None:
     assert screen("seeclick", bbox=[-0.1, 0.2, 0.3, 0.4]) == []
     assert [sample.extra["phrase"] for sample in samples_of("seeclick")] == ["Home", "Home", "go back", "go back"]
     assert {sample.extra["split"] for sample in samples_of("screenspot")} == {"test"}  # a benchmark stays out of training
+
+
+def test_splits_that_are_not_known_are_not_guessed(tmp_path: Path) -> None:
+    """Without the list of what is for testing, it would be trained on."""
+    for name, file in (("ai2d", "ai2d_test_ids.csv"), ("android_control", "splits.json")):
+        folder = copied(name, tmp_path)
+        (folder / file).unlink()
+        with pytest.raises(SourceError, match=f"no {file} there"):
+            made(name, folder)
 
 
 # Classes

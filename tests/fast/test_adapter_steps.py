@@ -174,6 +174,7 @@ def test_all_kinds_of_features_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_files_are_named(tmp_path: Path, damage: Any) -> None:
+    (tmp_path / "splits.json").write_text("{}")
     file = tmp_path / "android_control-00000-of-00020"
     file.write_bytes(damage(record(example(goal=field(1, 2, field(1, 2, b"tea" * 50))))))
     with pytest.raises(SourceError, match="android_control-00000"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,12 @@ def is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
 
 
+@cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"), str(file))
+
+
+@cache
 def imports_of(file: Path) -> list[Import]:
     """Every import of a file, in functions and under TYPE_CHECKING too, with relative ones made absolute."""
     found: list[Import] = []
@@ -97,7 +104,7 @@ def imports_of(file: Path) -> list[Import]:
             lazy = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or is_type_checking(child)
             visit(child, at_top and not lazy)
 
-    visit(ast.parse(file.read_text(encoding="utf-8"), str(file)), True)
+    visit(tree_of(file), True)
     return found
 
 
@@ -150,7 +157,7 @@ def test_heavy_packages_are_imported_where_they_are_used(package: str) -> None:
 
 def test_no_model_class_inherits_from_another() -> None:
     """A generation is data: one tower, one decoder, one model class."""
-    classes = [node for file in sources() if room_of(file) == "models" for node in ast.walk(ast.parse(file.read_text("utf-8")))]
+    classes = [node for file in sources() if room_of(file) == "models" for node in ast.walk(tree_of(file))]
     bases = {node.name: {ast.unparse(base) for base in node.bases} for node in classes if isinstance(node, ast.ClassDef)}
     assert {"VisionTower", "Decoder", "VisionLanguageModel"} <= bases.keys()
     assert not {name: found for name, of in bases.items() if (found := of & bases.keys())}
@@ -175,8 +182,7 @@ def asks_for_family(tree: ast.AST) -> list[int]:
 
 def test_nothing_outside_families_asks_which_family_it_has() -> None:
     others = [file for file in sources() if room_of(file) != "families"]
-    trees = {file.relative_to(PACKAGE): ast.parse(file.read_text("utf-8")) for file in others}
-    wrong = [f"{file}:{line}" for file, tree in trees.items() for line in asks_for_family(tree)]
+    wrong = [f"{file.relative_to(PACKAGE)}:{line}" for file in others for line in asks_for_family(tree_of(file))]
     assert not wrong, f"read a value from the FamilySpec instead: {', '.join(wrong)}"
     code = 'if config.family == "x": pass\nx = name in ("qwen2_vl", "y")\nmatch name:\n    case "qwen_vl": pass\n'
     assert asks_for_family(ast.parse(code)) == [1, 2, 4], "the checker can fail"

@@ -14,7 +14,7 @@ from PIL import Image
 
 from qwenvl.data.clean import duplicates
 from qwenvl.data.clean.config import Duplicates
-from qwenvl.data.clean.duplicates import find_duplicates, hash_blocks, jaccard, word_groups
+from qwenvl.data.clean.duplicates import HASHES, band_rows, find_duplicates, hash_blocks, jaccard, text_bands, word_groups
 from qwenvl.data.clean.images import perceptual_hash
 from tests.clean_corpus import Maker
 
@@ -103,6 +103,18 @@ def test_near_hashes_share_a_block(distance: int) -> None:
         assert (blocks[0] == blocks[1]).any()
     unlike = hash_blocks(np.array([0, 2**64 - 1], dtype=np.uint64), distance)
     assert not (unlike[0] == unlike[1]).any() and len(set(unlike[0].tolist())) == unlike.shape[1], "blocks are told apart"
+
+
+@pytest.mark.parametrize("similarity", [0.5, 0.6, 0.7, 0.9])
+def test_hardly_a_pair_of_texts_as_alike_as_asked_is_overlooked(similarity: float) -> None:
+    """Signatures whose hashes agree as often as the texts are alike, which is what minhash promises."""
+    rng = np.random.default_rng(0)
+    one, other = (rng.integers(0, 2**32, (20_000, HASHES), dtype=np.uint64) for _ in range(2))
+    alike = np.where(rng.random(one.shape) < similarity, one, other)
+    bands, others = text_bands(one, similarity), text_bands(alike, similarity)
+    assert (bands == others).any(axis=1).mean() > 0.999
+    assert not (bands == text_bands(other, similarity)).any(), "strangers meet in no band"
+    assert band_rows(0.7) == 4 and bands.shape[1] == HASHES // band_rows(similarity)
 
 
 def test_perceptual_hash_is_that_of_daft() -> None:

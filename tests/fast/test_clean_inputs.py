@@ -83,6 +83,27 @@ def test_a_path_that_leads_nowhere_is_not_fetched_where_there_is_an_address(tmp_
     assert (never.image, never.url) == (tmp_path / "b.jpg", None)
 
 
+def test_names_that_are_too_long_for_a_file_are_none(tmp_path: Path) -> None:
+    (tmp_path / "x.org").mkdir()
+    long = "a" * 300
+    (tmp_path / "rows.csv").write_text(f"path,text,url\n,a dog,http://x.org/{long}.jpg\n{long}.jpg,a dog,http://x.org/a.jpg\n")
+    assert [pair.image for pair in read(tmp_path / "rows.csv")] == [None, None]
+
+
+def test_the_synthetic_caption_of_laion_coco_counts_and_the_file_of_a_tar_before_its_metadata(tmp_path: Path) -> None:
+    """img2dataset as dataset_examples/laion-coco.md there runs it: the web's text as KEY.txt, `top_caption` among the metadata."""
+    about = {"caption": "web text", "TEXT": "web text", "image": "http://x.org/a.jpg", "url": "http://x.org/a.jpg"}
+    for name, more in (("laion-coco.tar", {"top_caption": "a dog on a lawn"}), ("laion.tar", {"TEXT": "another"})):
+        with tarfile.open(tmp_path / name, "w") as archive:
+            for suffix, content in (("jpg", b"picture"), ("txt", b"web text"), ("json", json.dumps(about | more).encode())):
+                member = tarfile.TarInfo(f"000000000.{suffix}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    [synthetic], [plain] = read(tmp_path / "laion-coco.tar"), read(tmp_path / "laion.tar")
+    assert (synthetic.text, plain.text) == ("a dog on a lawn", "web text")
+    assert synthetic.image == plain.image == b"picture"
+
+
 def test_columns_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("Bild,Satz,text\na.jpg,a dog,other\n")
     named = Columns(text="Satz", image="Bild", key="Bild")
@@ -125,3 +146,23 @@ def test_a_truncated_tar_gives_the_rows_before_the_damage(tmp_path: Path) -> Non
     with pytest.raises(SourceError, match=r"00000.tar: damaged"):
         found.extend(pairs(path, dataset(path)))
     assert 5 < len(found) < 15
+
+
+def test_half_of_a_character_becomes_the_sign_for_one(tmp_path: Path) -> None:
+    row = {"text": "a dog \ud83d and \ud83d\ude00", "url": "http://x.org/\ud83d", "key": "\ud83d"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    [pair] = read(tmp_path / "a.jsonl")
+    assert (pair.text, pair.url, pair.key) == ("a dog \ufffd and \U0001f600", "http://x.org/\ufffd", "\ufffd")
+
+
+def test_a_folder_of_pictures_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("path,text\n")
+    with pytest.raises(InputError, match="nowhere: no folder that paths of pictures could start from"):
+        shard_files(dataset(tmp_path / "a.csv", images=str(tmp_path / "nowhere")))
+
+
+def test_what_is_no_tar_is_said_on_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"no tar" * 1000)
+    with pytest.raises(SourceError, match=r"a\.tar: damaged after 'its start'") as error:
+        read(tmp_path / "a.tar")
+    assert "\n" not in str(error.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,10 +12,11 @@ import pytest
 from PIL import Image
 
 from qwenvl.cli.data_clean import Clean, read_config
+from qwenvl.cli.data_clean import clean as clean_command
 from qwenvl.cli.options import UsageError
 from qwenvl.config import ConfigError
-from qwenvl.data.clean.config import CleanConfig, Dataset
-from qwenvl.data.clean.engine import Engine, on_workers
+from qwenvl.data.clean.config import CleanConfig, Columns, Dataset
+from qwenvl.data.clean.engine import Engine, _heed_interrupts, on_workers
 from qwenvl.data.clean.examine import Examiner, Row, examine_shard
 from qwenvl.data.clean.inputs import InputError, Pair
 from qwenvl.data.clean.pipeline import kept_samples
@@ -205,6 +207,7 @@ def test_a_run_goes_on_with_the_same_settings_and_inputs_alone(tmp_path: Path) -
             pass
     with open_run(config, out):
         assert not list(left.iterdir()), "what a killed process left behind is cleared away"
+    (left / "000000.parquet").touch()
     other = config.model_dump(mode="json")
     other["datasets"][0]["rules"]["small_image"]["minimum"] = 31
     with pytest.raises(CleanError, match=r"another datasets.web.rules.small_image.minimum"), open_run(CleanConfig(**other), out):
@@ -290,3 +293,54 @@ def test_scores_are_taken_in_the_same_batches_whatever_is_dropped(tmp_path: Path
         examine_shard(run.shards[0].file, 0, Examiner(run.shards[0].dataset, Batches()), run.verdicts(run.shards[0]))
         assert [verdict for verdict, _ in verdicts(run)] == [case.verdict for case in rows]
     assert Batches.sizes == [64, 36]
+
+
+def test_a_pair_that_the_scorer_does_not_take_has_no_score_and_is_dropped_by_a_threshold(tmp_path: Path) -> None:
+    class Choosy(PretendScorer):
+        def score(self, pictures: Sequence[Any], texts: Sequence[str]) -> Any:
+            found = super().score(pictures, texts)
+            found[0] = float("nan")
+            return found
+
+    make = Maker(0)
+    write_corpus(tmp_path / "web", [make.good("plain") for _ in range(3)], 1)
+    dataset = config_of(tmp_path).datasets[0]
+    measured = dataset.model_copy(update={"rules": dataset.rules | {"image_text_score": None}})
+    path = tmp_path / "web" / "00000.tar"
+    first, *others = Examiner(dataset, Choosy()).rows(path, 0)
+    assert (first.verdict, first.reason, first.score) == ("image_text_score", "the scorer does not take the pair", None)
+    assert not any(row.verdict for row in [*others, *Examiner(measured, Choosy()).rows(path, 0)])
+
+
+def test_a_picture_that_goes_away_between_the_steps_is_named(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "a.png").write_bytes(Maker(0).file(form="png"))
+    (tmp_path / "web" / "rows.csv").write_text("path,text\na.png,three small words\n")
+    with open_run(config_of(tmp_path), tmp_path / "out") as run:
+        examined(run)
+        (tmp_path / "web" / "a.png").unlink()
+        with pytest.raises(CleanError, match=r"rows.csv: the picture of 0 is gone"):
+            list(kept_samples(run, run.shards[0]))
+
+
+def test_a_run_that_has_judged_nothing_yet_may_go_on_with_better_settings(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,b\n")
+    for columns in ({}, {"text": "a", "image": "b"}):
+        dataset = Dataset(name="x", inputs=(str(tmp_path / "rows.csv"),), columns=Columns(**columns))
+        with open_run(CleanConfig(datasets=(dataset,)), tmp_path / "out") as run:
+            assert run.config.datasets == (dataset,)
+
+
+def test_ctrl_c_is_heeded_by_a_job_in_the_background_too() -> None:
+    """daft stops there as well, and what it has so far must not be taken for all."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _heed_interrupts()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_gpus_below_zero_are_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--gpus -1: give 0 or more"):
+        clean_command(options("a.csv", out=tmp_path, gpus=-1))

@@ -107,3 +107,21 @@ def test_adapters_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         adapter_named("refcooc")
     with pytest.raises(AdapterError, match="vqav2 makes vqa"):
         convert(Convert("vqav2", FIXTURES, FIXTURES, tasks=("caption",)))
+
+
+def test_a_text_that_was_cut_in_a_character_is_refused_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"text": "a good text"}, {"text": "cut \ud83d"}]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "c4-train.0.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert convert(Convert("c4", tmp_path / "in", tmp_path / "out")) == 0
+    assert len(ShardReader(tmp_path / "out")) == 1
+    [bad] = (json.loads(line) for line in (tmp_path / "out" / "bad.jsonl").read_text(encoding="utf-8").splitlines())
+    assert "half of a character" in bad["reason"] and "refused: 1" in capsys.readouterr().out
+
+
+def test_nothing_converted_is_said_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "c4-train.0.jsonl").write_text(json.dumps({"text": "cut \ud83d"}))
+    assert convert(Convert("c4", tmp_path / "in", tmp_path / "out")) == 1
+    assert capsys.readouterr().err == f"qwenvl: {tmp_path / 'in'}: all records were refused\n"
+    assert not list((tmp_path / "out").glob("*.parquet"))

@@ -30,7 +30,7 @@ from qwenvl.data.synth.scene import Scene, SceneSpec, generate_scene
 from qwenvl.data.tasks import LANGUAGES, questions
 from qwenvl.data.wording import Voice, region_of
 from qwenvl.processing.image import open_image
-from qwenvl.types import ImagePart, Message, RegionPart, Sample, TextPart, VideoPart
+from qwenvl.types import ImagePart, Message, Region, RegionPart, Sample, TextPart, VideoPart
 from tests.phrasebooks import check_book
 from tests.round_trip import FAMILIES, check_round_trip
 
@@ -56,7 +56,7 @@ def stream(count: int = COUNT) -> Iterator[Sample]:
 
 @pytest.fixture(scope="module")
 def made() -> list[Sample]:
-    return list(dialogues(stream(), DialogueSpec(rounds=3), 7))
+    return list(dialogues(stream(), DialogueSpec(rounds=4), 7))
 
 
 def scenes_of(sample: Sample) -> list[Scene]:
@@ -105,6 +105,13 @@ def test_descriptions_in_conversations_are_captions() -> None:
     assert shown.caption == "A brown dog on a lawn." and [one.question for one in shown.asked] == ["What is it?"]
 
 
+def test_a_phrase_that_begins_a_sentence_stands_within_one_with_a_small_letter() -> None:
+    box = Region.box(0.1, 0.1, 0.5, 0.5)
+    answer = Message("assistant", (RegionPart("A clock", (box,)), TextPart(" beside "), RegionPart("Anna", (box,))))
+    (shown,) = gather([Sample((Message.of("user", "?", ImagePart(b"one")), answer), "x", "grounded_caption", "en")])
+    assert [thing.phrase for thing in shown.things] == ["a clock", "Anna"]
+
+
 def test_the_head_of_a_phrase_is_what_it_is_about() -> None:
     heads = {"a red circle": "circle", "two red circles": "circle", "The dog.": "dog", "three buses": "bus"}
     assert {phrase: head(phrase, "en") for phrase in heads} == heads
@@ -128,7 +135,7 @@ def test_all_strategies_are_used_in_both_languages_and_every_picture_equally_oft
 
 
 def test_the_same_seed_gives_the_same_dialogues(made: list[Sample]) -> None:
-    again = list(dialogues(stream(), DialogueSpec(rounds=3), 7))
+    again = list(dialogues(stream(), DialogueSpec(rounds=4), 7))
     assert [(sample.id, sample.extra) for sample in again] == [(sample.id, sample.extra) for sample in made]
     assert [part.image.tobytes() for sample in again[:9] for part in sample.images] == [
         part.image.tobytes() for sample in made[:9] for part in sample.images
@@ -184,6 +191,25 @@ def test_nothing_is_asked_twice_and_pictures_come_when_they_are_asked_about(made
             assert pictures == [1, 0] * len(sample.extra["pictures"]) + [0, 0]
         else:
             assert pictures[0] == len(sample.images) >= 2 and not any(pictures[1:])
+
+
+def test_no_question_has_its_answer_in_the_conversation_already(made: list[Sample]) -> None:
+    """Neither which picture a caption fits nor where a thing is, after an answer that has said it."""
+    asked = 0
+    for sample in made:
+        said = ""
+        for turn in sample.extra["turns"] if sample.extra["kind"] in ("together", "in_turn") else ():
+            caption = plain_caption(turn["question"]) if turn["kind"] == "match" else turn.get("phrase", "")
+            if turn["kind"] in ("match", "spot", "spot_text"):
+                assert caption.lower() not in said, (said, turn)
+                asked += 1
+            said += turn["answer"].lower()
+    assert asked >= 10
+
+
+def plain_caption(question: str) -> str:
+    """What a question of kind match quotes: all behind its colon or question mark."""
+    return re.split(r"[?:？：]\s*", question, maxsplit=1)[1].rstrip(".。")
 
 
 def test_a_needle_is_one_question_about_a_late_picture() -> None:

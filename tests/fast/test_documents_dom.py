@@ -6,6 +6,8 @@ the styles of dom.STYLES, in a view of 500 x 700.
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from dataclasses import replace
 from functools import cache
@@ -16,8 +18,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from qwenvl.data.documents.blocks import Block
-from qwenvl.data.documents.dom import Dom, Fragment, read_snapshot
-from qwenvl.data.documents.dom_layout import DomLine, lines_of_fragments, page_blocks, page_cuts, said, visible_pictures
+from qwenvl.data.documents.dom import Dom, Element, Fragment, read_snapshot
+from qwenvl.data.documents.dom_layout import page_blocks, visible_pictures
+from qwenvl.data.documents.dom_lines import DomLine, lines_of_fragments, page_cuts, said
+from qwenvl.data.documents.html import ATTEMPTS, capture
 from qwenvl.data.documents.ink import Ink
 from qwenvl.data.documents.page import Line, Pixels
 
@@ -77,6 +81,19 @@ def test_every_element_keeps_its_structure() -> None:
     assert found[10].text == "if x:\n    y()\n\nz()"
     assert found[11].text == "A teal box." and found[11].picture is not None and found[11].picture != found[11].box
     assert found[13].text == "中文段落，没有空格，但是足够长，所以它会在这一行的末尾折到第二行去，中间不会有空格出现。"
+
+
+@pytest.mark.parametrize(("written", "kinds"), [((4, 6), ["paragraph", "paragraph"]), ((3, 4, 6), ["table"])])
+def test_a_table_without_words_side_by_side_is_no_table_of_data(written: tuple[int, ...], kinds: list[str]) -> None:
+    """Manuals put a note and the picture beside it into one: td (picture), th / td."""
+    shape = [("body", -1), ("table", 0), ("tr", 1), ("td", 2), ("th", 2), ("tr", 1), ("td", 5)]
+    page = Dom({}, [], (500, 700))
+    for number, (tag, parent) in enumerate(shape):
+        page.elements[number] = Element(number, tag, parent, (0, 0, 500, 100), {}, "block")
+        page.children.setdefault(parent, []).append(number)
+    for number in written:
+        page.fragments.append(Fragment("words", "", (10, 20 * number, 90, 20 * number + 16), number, number, 12, False, False))
+    assert [block.kind for block in page_blocks(page, lines(page), [], (0.0, 0.0, 500.0, 700.0))] == kinds
 
 
 def test_boxes_are_those_of_the_page_that_a_block_stands_on() -> None:
@@ -142,6 +159,27 @@ def test_ink_outside_of_all_boxes_is_told() -> None:
     assert ink.missed([(10, 10, 20, 20)]) == pytest.approx(0.75)
     assert ink.missed([(0, 0, 100, 100)]) == 0
     assert painted().missed([]) == 0
+
+
+@pytest.mark.parametrize("failures", [2, 3])
+def test_a_picture_that_fails_is_asked_for_again_but_not_for_ever(failures: int) -> None:
+    errors = pytest.importorskip("playwright.sync_api")
+    file = io.BytesIO()
+    Image.new("RGB", (3, 2), "teal").save(file, "png")
+    answers = iter([errors.Error("Unable to capture screenshot")] * failures + [{"data": base64.b64encode(file.getvalue())}])
+
+    class Session:
+        def send(self, method: str, wanted: dict[str, object]) -> object:
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    if failures < ATTEMPTS:
+        assert capture(Session()).size == (3, 2)
+    else:
+        with pytest.raises(errors.Error):
+            capture(Session())
 
 
 def test_faint_changes_are_no_ink() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.documents import pdf_ink, slack
+from benchmarks.documents import Tally, pdf_ink, pdf_pages, slack
 from qwenvl.data.documents.page import DocumentError, NoPage, Page
 from qwenvl.data.documents.pdf import PdfSpec, read_pdf
 from tests.pdfs import Sheet, text, write_pdf
@@ -37,6 +38,18 @@ def check_ink(path: Path, page: Page) -> None:
     for line in page.lines:
         room = slack(ink, line.box)
         assert room is not None and room <= 3, (line.text, room)
+
+
+def test_the_check_of_ink_finds_boxes_that_stand_elsewhere(tmp_path: Path) -> None:
+    path = write_pdf(tmp_path / "page.pdf", [Sheet(text("Words that are enough to make this a page", 30, 150)), Sheet("")])
+    right, wrong = Tally(), Tally()
+    (page,) = pdf_pages(path, right, spec=SPEC)
+    assert (right.pages, right.kept, right.dropped) == (2, 1, {"characters": 1})
+    assert (right.lines, right.with_ink, right.close, right.outside) == (1, 1, 1, 0) and right.ink > 0
+    below = [replace(line, quad=tuple((x, y + 40) for x, y in line.quad)) for line in page.lines]  # type: ignore[arg-type]
+    wrong.look(replace(page, lines=tuple(below)), pdf_ink(pypdfium2.PdfDocument(path), 1, page.image, SPEC))
+    assert (wrong.lines, wrong.with_ink, wrong.close) == (1, 0, 0) and wrong.outside == wrong.ink == right.ink
+    assert wrong.empty == ["page.pdf#1: Words that are enough to make this a page"]
 
 
 TURNS = {0: "1 0 0 1", 90: "0 1 -1 0", 180: "-1 0 0 -1", 270: "0 -1 1 0"}

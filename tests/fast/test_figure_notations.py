@@ -15,6 +15,7 @@ from qwenvl.data.synth.figures.code import PRINTS, Colours, coloured
 from qwenvl.data.synth.figures.figure import FigureError
 from qwenvl.data.synth.figures.formula import formula_mask, write_formula
 from qwenvl.data.synth.figures.molecule import Bond, Molecule, draw_molecule
+from qwenvl.data.synth.figures.music import MusicSpec, make_music, music_samples
 from qwenvl.data.synth.figures.tune import METRES, Note, compose, signature
 from qwenvl.data.synth.figures.words import book
 
@@ -126,6 +127,17 @@ def _join(atoms: list[list[Any]], first: int, second: int, order: int | None) ->
     """An aromatic bond counts as one here; the electron that an aromatic c or n gives to its ring is taken off in the end."""
     atoms[first][1] += order or 1
     atoms[second][1] += order or 1
+
+
+def test_keys_are_named_in_the_language_of_the_question() -> None:
+    said = {
+        (sample.language, sample.extra["value"])
+        for index in range(30)
+        for sample in music_samples(make_music(MusicSpec(bars=(2, 2)), 1, index), each=9)
+        if sample.extra["kind"] == "key_signature"
+    }
+    assert {value[-2:] for language, value in said if language == "zh"} == {"大调"}
+    assert ("zh", "降E大调") in said and ("en", "Eb") in said
 
 
 def test_smiles_and_formula_agree() -> None:

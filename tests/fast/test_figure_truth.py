@@ -21,7 +21,7 @@ from qwenvl.data.synth.figures.chart_data import ChartSpec, nice_axis
 from qwenvl.data.synth.figures.form import FormSpec, make_form
 from qwenvl.data.synth.figures.icon import IconSpec, icon_keys, icon_mask, make_icon
 from qwenvl.data.synth.figures.lettering import draw_family
-from qwenvl.data.synth.figures.screen import ScreenSpec, make_screen
+from qwenvl.data.synth.figures.screen import ScreenSpec, make_screen, screen_samples
 from qwenvl.data.synth.figures.table import make_table
 from qwenvl.data.synth.figures.table_data import HEADERS, TableSpec
 from qwenvl.data.synth.figures.words import Group, book
@@ -60,7 +60,7 @@ def test_answers_are_the_ones_worked_out_by_hand() -> None:
     assert by_kind["second of Online"] == {"Feb"} and by_kind["span of Retail"] == {"7.5"}
     assert "rise of Online" not in by_kind, "two steps up are the largest"
     assert by_kind["rise of Retail"] == {"Feb to Mar"}
-    assert by_kind["above of Online"] == {"1"}
+    assert by_kind["above of Online"] == {"1", "2", "3"}, "no count that the number of months alone would give"
     assert by_kind["sum_rows of Online"] == {"40", "30", "50", "60", "70"}
     assert by_kind["ratio of Online"] == {"3", "2", "4", "1.5"}, "40 / 30 has no end"
     assert by_kind["sum_columns"] == {"15", "32.5", "30", "48"} == by_kind["row_total"]
@@ -107,6 +107,13 @@ def _steepest(values: list[Fraction], names: list[str]) -> set[str]:
     steps = [after - before for before, after in pairwise(values)]
     at = steps.index(max(steps))
     return {f"{names[at]} to {names[at + 1]}", f"{names[at]}到{names[at + 1]}"}
+
+
+def test_shares_are_not_summed_up() -> None:
+    """They make 100, whatever the chart shows."""
+    shares = Matrix("Share of sales", "%", MONTHS, Group("", "", ("Sales",), False), (tuple(map(Decimal, (40, 30, 20, 10))),))
+    kinds = {ask.kind for ask in arithmetic.asks(shares, voice())}
+    assert "total" not in kinds and {"sum_rows", "mean"} <= kinds
 
 
 @pytest.mark.parametrize("kind", ["chart", "table"])
@@ -245,6 +252,14 @@ def test_sums_of_invoices_are_right() -> None:
     assert checked
 
 
+def test_tickets_say_where_their_vehicle_leaves() -> None:
+    """A boarding pass has a gate, a train or coach ticket a platform."""
+    for index in range(8):
+        form = make_form(FormSpec(kinds=("ticket",), language="en"), 2, index)
+        flies = form.of_kind("title")[0].text == "Boarding pass"
+        assert ("gate" in form.values, "platform" in form.values) == (flies, not flies)
+
+
 def test_values_of_forms_stand_on_them() -> None:
     for index in range(10):
         form = make_form(FormSpec(), 12, index)
@@ -273,6 +288,20 @@ def test_switches_look_like_their_state() -> None:
     assert seen == {"on", "off"}
 
 
+def test_what_two_controls_do_is_not_asked_for() -> None:
+    """A magnifying glass and a tab for searching: either would be right."""
+    both = 0
+    for index in range(12):
+        spec = ScreenSpec(devices=("mobile",), language="en", layouts=("shop",))
+        screen = make_screen(spec, 3, index)
+        labels = [widget.element.name for widget in screen.widgets]
+        goals = [sample.extra["phrase"] for sample in screen_samples(screen, each=99) if sample.task == "gui_target"]
+        if {"the search button", "the “Search” tab"} <= set(labels):
+            both += 1
+            assert "Start a search." not in goals and "Switch to “Search”." in goals
+    assert both
+
+
 def test_controls_do_not_overlap() -> None:
     """But for the button that floats over a list, each point on a screen belongs to one control."""
     for index in range(16):
@@ -292,6 +321,7 @@ def test_icons_differ_and_are_counted_right() -> None:
         counts = {name.removeprefix("the "): str(count) for name, count in Counter(e.name for e in icon.of_kind("icon")).items()}
         for sample in KINDS["icon"].samples(icon):
             if sample.task == "icon_counting":
+                assert sample.extra["value"] != "1", "the icon that is there several times is to be counted"
                 asked = [name for name in counts if name in sample.extra["question"].replace("icons", "icon")]
                 assert counts[max(asked, key=len)] == sample.extra["value"]
 

@@ -22,7 +22,6 @@ from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.weights import hub
 from qwenvl.weights.hub import ModelNotFound, resolve
 from qwenvl.weights.io import load_model, save_model
-from tests.fast.tiny import write_tiny
 
 COMMIT = "c" * 40
 MODEL_ID = "team/tiny-vl"
@@ -178,21 +177,6 @@ def test_r14_a_hub_id_is_downloaded_once_then_used_offline(served: LoopbackHub, 
     assert (unreachable.returncode, Path(unreachable.stdout.strip())) == (0, folder), "without a connection the cache serves too"
     nowhere = resolve_elsewhere("team/other", tmp_path, "http://127.0.0.1:9")
     assert "cannot be reached; check the connection" in last_line(nowhere)
-
-
-def test_r14_ask_takes_a_hub_id_as_its_model(tmp_path: Path) -> None:
-    """The command itself: it answers from the hub, then from the cache without it, and says in one line what it cannot find."""
-    ask = ["-m", "qwenvl", "ask", "How many?", "--json", "--max-new-tokens", "3", "--device", "cpu", "--model"]
-    with serving(write_tiny(tmp_path / "repository")) as server:
-        online = python_elsewhere([*ask, MODEL_ID], tmp_path, server.address)
-    offline = python_elsewhere([*ask, MODEL_ID], tmp_path, server.address, QWENVL_OFFLINE="1")
-    for process in (online, offline):
-        assert process.returncode == 0, process.stderr
-        assert json.loads(process.stdout)["model"] == MODEL_ID
-    assert online.stdout == offline.stdout
-    missing = python_elsewhere([*ask, "team/other"], tmp_path, server.address, QWENVL_OFFLINE="1")
-    assert (missing.returncode, missing.stdout) == (1, "")
-    assert missing.stderr.startswith("qwenvl: team/other: ") and missing.stderr.count("\n") == 1
 
 
 def test_a_hub_without_the_model_or_the_revision_says_so(served: LoopbackHub, tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -110,3 +113,22 @@ def test_commands_look_at_shards(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (tmp_path / "stats.json").exists() and '"samples": 5' in capsys.readouterr().out
     assert main(["data", "inspect", str(tmp_path / "none"), "--out", str(tmp_path / "page.html")]) == 1
     assert "no Parquet file there" in capsys.readouterr().err
+
+
+def test_commands_say_how_many_there_were_and_fail_without_any(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shard, page = str(tmp_path / "a.parquet"), str(tmp_path / "page.html")
+    write_shard(shard, [boxed()])
+    assert main(["data", "inspect", shard, "--out", page]) == 0
+    assert capsys.readouterr().out == f"{page}: 1 samples of {shard}\n"
+    assert main(["data", "inspect", shard, "--out", page, "--start", "7"]) == 1
+    assert "no sample from number 7 on" in capsys.readouterr().err
+    table = pq.read_table(shard)
+    pq.write_table(table.set_column(table.schema.get_field_index("messages"), "messages", pa.array(["no JSON"])), shard)
+    assert main(["data", "inspect", shard, "--out", page]) == 1
+    assert "0 samples" in (said := capsys.readouterr().out) and "1 refused" in said
+    assert main(["data", "stats", shard]) == 1
+    told = capsys.readouterr()
+    assert json.loads(told.out)["samples"] == 0 and told.err.startswith("qwenvl: refused: 1, the first: sample ")
+    pq.write_table(table.slice(0, 0), shard)
+    assert main(["data", "stats", shard]) == 1
+    assert capsys.readouterr().err == f"qwenvl: {shard}: has no samples; give other shards\n"

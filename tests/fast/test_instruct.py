@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from qwenvl.cli.data_instruct import Instruct
 from qwenvl.cli.data_instruct import instruct as run_command
+from qwenvl.cli.options import UsageError
 from qwenvl.config import ConfigError
 from qwenvl.data.instruct.api import Api, ApiError, RequestFailed, Usage
 from qwenvl.data.instruct.cache import Cache
@@ -77,7 +79,14 @@ def test_a_request_that_never_succeeds_fails_with_its_reason() -> None:
             client(fake, tries=3).ask(HELLO)
         assert len(fake.bodies) == 3
     with pytest.raises(RequestFailed, match="no connection"):
-        client(fake, tries=2).ask(HELLO)  # the server is gone
+        client(fake, tries=2, usage=Usage(requests=1)).ask(HELLO)  # the server is gone
+
+
+def test_a_server_that_never_answered_ends_the_run() -> None:
+    with serve(FakeApi(lambda body, number: "hi")) as fake:
+        pass
+    with pytest.raises(ApiError, match=r"no server has answered yet .*; start it, or check the address"):
+        client(fake, tries=2).ask(HELLO)
 
 
 def test_a_bad_request_is_not_repeated_and_a_wrong_key_ends_the_run() -> None:
@@ -202,6 +211,7 @@ def test_from_the_first_bad_turn_on_nothing_is_used() -> None:
         assert check_turns([turns[0], turn], THINGS, "en")[1] == expected
     assert check_turns([("图里有什么？", "[一只狗](1)。"), ("几只？", "1")], THINGS, "zh")[1] is None
     assert check_turns([("What?", "A dog.")], THINGS, "zh")[1] == "another language than was asked for"
+    assert check_turns([("What does the sign say?", "It says 出口.")], THINGS, "zh")[1] == "another language than was asked for"
     assert check_turns([("What does it say?", "It says 出口.")], THINGS, "en")[1] is None
 
 
@@ -283,6 +293,9 @@ def test_another_runs_folder_is_refused(tmp_path: Path) -> None:
         instruct(picture_samples(1), tmp_path, InstructSpec(), client(fake))
         with pytest.raises(ConfigError, match=r"begun with kinds .*; give another folder"):
             instruct(picture_samples(1), tmp_path, InstructSpec(kinds=("detail",)), client(fake))
+        other = [replace(sample, id=f"other {sample.id}") for sample in picture_samples(1)]
+        with pytest.raises(ConfigError, match=r"begins with .*, not other .*; give another folder"):
+            instruct(other, tmp_path, InstructSpec(), client(fake))
 
 
 def test_the_command_reports_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -302,3 +315,50 @@ def test_outcomes_survive_being_stored() -> None:
     outcome = Outcome(3, exchanges=2)
     outcome.failed["HTTP 500"] += 1
     assert Outcome.from_json(json.loads(json.dumps(outcome.as_json()))) == outcome
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"url": "http://[::1"}, "not an address"), ({"url": "http://localhost:port/v1"}, "not an address"),
+        ({"key": "sk-1\nsk-2"}, "the key has a line break"), ({"key": "ключ"}, "the key has a line break or a letter"),
+    ],
+)  # fmt: skip
+def test_an_address_or_key_that_cannot_be_is_refused_before_anything_is_asked(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(ApiError, match=message):
+        Api(**{"url": "http://localhost/v1", "model": "big", **settings})
+
+
+def test_odd_replies_are_counted_and_kept(tmp_path: Path) -> None:
+    usage = {"prompt_tokens": "many", "completion_tokens": -1}
+    odd = {"choices": [{"message": {"content": "hi", "more": "\ud83d"}}], "usage": usage}
+    half = {"choices": [{"message": {"content": "hi \ud83d"}}]}
+    replies = [json.dumps(reply).encode() for reply in (half, odd)]
+    with serve(FakeApi(lambda body, number: (200, {}, replies[number]))) as fake:
+        api = client(fake, tmp_path)
+        assert (api.ask(HELLO).text, api.usage.retries, api.usage.prompt_tokens, api.usage.completion_tokens) == ("hi", 1, 0, 0)
+        assert api.ask(HELLO).kept
+
+
+def test_shards_of_others_are_not_written_over(tmp_path: Path) -> None:
+    write_shard(tmp_path / "part-00000.parquet", picture_samples(1))
+    before = (tmp_path / "part-00000.parquet").read_bytes()
+    with serve(FakeApi(answer_by_kind)) as fake, pytest.raises(ConfigError, match="is of no run of `qwenvl data instruct`"):
+        instruct(picture_samples(1), tmp_path, InstructSpec(), client(fake))
+    assert (tmp_path / "part-00000.parquet").read_bytes() == before and not fake.bodies
+
+
+def test_a_run_that_ends_tries_nothing_again(tmp_path: Path) -> None:
+    with serve(FakeApi(lambda body, number: GOOD if number == 0 else (500, {}, b"{}"))) as fake:
+        api = Api(fake.url, "big")
+        instruct(picture_samples(1), tmp_path, InstructSpec(kinds=("conversation",)), api)
+        with pytest.raises(RequestFailed, match="HTTP 500"):
+            api.ask(HELLO)  # in a thread that is still at work
+    assert len(fake.bodies) == 2
+
+
+def test_prices_and_times_are_numbers_that_can_be(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--timeout 0: give a number above 0"):
+        run_command(Instruct(tmp_path, tmp_path, "http://localhost", "big", timeout=0))
+    with pytest.raises(UsageError, match="--price-in nan: give a number above 0, or 0"):
+        run_command(Instruct(tmp_path, tmp_path, "http://localhost", "big", price_in=float("nan")))

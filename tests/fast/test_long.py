@@ -21,8 +21,9 @@ from qwenvl.data.synth.generators import GENERATORS, Generated
 from qwenvl.data.synth.long import trajectory
 from qwenvl.data.synth.long.book import PHRASES as BOOK_PHRASES
 from qwenvl.data.synth.long.book import BookSpec, books, page_shown
-from qwenvl.data.synth.long.haystack import HaystackSpec
+from qwenvl.data.synth.long.haystack import HaystackSpec, _spec_of
 from qwenvl.data.synth.long.reel import LATE, ReelSpec, joined, make_reel
+from qwenvl.data.synth.long.reel import samples as reel_samples
 from qwenvl.data.synth.long.trajectory import APPS, TrajectorySpec
 from qwenvl.data.synth.names import described
 from qwenvl.processing.image import picture_size
@@ -157,6 +158,17 @@ def test_reels_are_told_event_by_event() -> None:
 # Haystacks
 
 
+def test_the_list_of_all_events_comes_last() -> None:
+    """It would answer the other questions."""
+    listed = 0
+    for index in range(12):
+        (sample,) = reel_samples(ReelSpec(tokens=(1500, 2500), kinds={"dialogue": 1.0}), 5, index) or (None,)
+        kinds = [turn["kind"] for turn in sample.extra["turns"]] if sample is not None else []
+        listed += "clip_events" in kinds
+        assert "clip_events" not in kinds[:-1]
+    assert listed
+
+
 def test_the_question_of_a_haystack_is_about_a_late_picture() -> None:
     kinds: Counter[str] = Counter()
     for sample in made("haystack", count=12):
@@ -167,6 +179,12 @@ def test_the_question_of_a_haystack_is_about_a_late_picture() -> None:
         assert all(region.image == place for region in regions)
         kinds[turn["kind"]] += 1
     assert len(kinds) > 2
+
+
+def test_the_pictures_of_a_held_out_haystack_are_asked_about_in_held_out_words() -> None:
+    for name in ("icon", "scenes"):
+        settings = _spec_of(HaystackSpec(tokens=SHORT, held_out=True), name, "zh").model_dump()
+        assert settings["held_out"] and settings["language"] == "zh"
 
 
 # Trajectories

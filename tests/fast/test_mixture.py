@@ -77,11 +77,14 @@ def test_every_generator_has_a_strict_spec_with_defaults(name: str) -> None:
 @pytest.mark.parametrize(
     "change, told",
     [
-        ({"sources": []}, "data.sources: Tuple should have at least 1 item"),
+        ({"sources": []}, "data.sources: The list should have at least 1 item"),
         ({"sources": [{"name": "a"}]}, "data.sources.0: source 'a': give either shards or synth"),
         ({"sources": [{"name": "a", "shards": ["x"], "spec": {"a": 1}}]}, "source 'a': spec is for synth"),
         ({"sources": [SCENES, SCENES]}, "data: sources: scenes stands there twice"),
         ({"sources": [{"name": "a", "shard": ["x"]}]}, "data.sources.0.shard: unknown key; did you mean 'shards'?"),
+        ({"sources": [{"name": "a", "weight": float("inf"), "synth": "scenes"}]}, "data.sources.0.weight: Input should be"),
+        ({"pool": 10**9}, "data.pool: Input should be less than"),
+        ({"loss": {"tasks": {"caption": -1}}}, "data.loss.tasks.caption: Input should be greater than"),
         ({"row_token": 1}, "data.row_token: unknown key; did you mean 'row_tokens'?"),
         ({"source": "mix"}, "data: source must be scenes or mixture"),
     ],
@@ -91,6 +94,21 @@ def test_a_mistake_in_a_mixture_is_one_line(change: dict[str, object], told: str
     with pytest.raises(ConfigError) as error:
         validate({"name": "x", "run": "x", "data": data, "optim": {"lr": 1.0}, "train": {"steps": 1}}, Recipe, "recipe.yaml")
     assert str(error.value).startswith("recipe.yaml: ") and told in str(error.value), error.value
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"seed": "x"}, "seed: Input should be a valid integer"), ({"seed": -1}, "seed: Input should be greater than"),
+        ({"model": 5}, "model: Input should be a mapping"), ({"data": 5}, "its data is no mixture"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_what_decides_the_draw_is_one_line(change: dict[str, object], told: str, tmp_path: Path) -> None:
+    data = {"source": "mixture", "sources": [SCENES]}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"data": data, **change}))
+    with pytest.raises(ConfigError) as error:
+        read_mixture(tmp_path / "recipe.yaml")
+    assert str(error.value).startswith(f"{tmp_path / 'recipe.yaml'}: {told}")
 
 
 def test_sources_that_are_not_there_are_named(shards: Path, tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ def test_wrong_places_are_wrong_by_intersection_over_union() -> None:
 
 def test_wrong_words_are_not_true_of_the_scene() -> None:
     """What is said of counts, colours and presence is false; what is said to be there is not, or not so often."""
+    denied = 0
     for fault, pair, scene in pairs():
         extra, said = pair.prompt.extra, plain(pair.rejected.parts)
         language: Any = pair.prompt.language
@@ -105,6 +106,10 @@ def test_wrong_words_are_not_true_of_the_scene() -> None:
             assert not any(thing.name == extra["key"] and thing.colour == extra["colour"] for thing in scene.things)
             assert boxes(pair.rejected) and not boxes(pair.chosen)
             assert described(extra["key"], language, extra["colour"]) in said
+        elif fault == "absent_affirmed" and extra["kind"] == "referring":
+            assert boxes(pair.chosen) and not boxes(pair.rejected)
+            assert extra["phrase"].removeprefix("the ") in said and said.startswith(("There is no ", "图中没有"))
+            denied += 1
         elif fault == "absent_affirmed":
             there = any(thing.name == extra["key"] and extra["colour"] in (None, thing.colour) for thing in scene.things)
             assert there == (extra["value"] == "yes")
@@ -117,6 +122,7 @@ def test_wrong_words_are_not_true_of_the_scene() -> None:
         elif fault == "wrong_thing" and extra["kind"] in ("caption", "grounded_caption"):
             phrases = [thing["phrase"] for thing in extra["things"]]
             assert sum(phrase.lower() in said.lower() for phrase in phrases) < len(phrases) or len(set(phrases)) < len(phrases)
+    assert denied, "saying that a thing is not there is sometimes the wrong answer"
 
 
 def test_wrong_text_is_off_by_one_character() -> None:
@@ -227,3 +233,15 @@ def test_an_impossible_setting_is_one_clear_line(change: dict[str, Any]) -> None
     with pytest.raises(ConfigError) as caught:
         validate(change, PreferenceSpec, "options")
     assert "\n" not in str(caught.value) and set(EVEN) == set(FAULTS) - {"missed_point"}
+
+
+def test_a_generator_of_many_languages_is_asked_for_the_pairs_language() -> None:
+    spec = PreferenceSpec(sources={"text": 1.0}, faults={"shifted_box": 1.0}, language="zh", settings={"text": {"preset": "plain"}})
+    [pair] = samples(spec, 0, 0) or samples(spec, 0, 1)
+    assert pair.language == "zh"
+
+
+def test_a_command_that_makes_no_pair_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_shard(tmp_path / "in" / "part-00000.parquet", [])
+    assert run_command(Preferences(tmp_path / "out", shards=tmp_path / "in")) == 1
+    assert "no picture allows any of these faults" in capsys.readouterr().err

@@ -91,7 +91,7 @@ def test_faithful_second_stage_mixes_the_seven_tasks_by_the_published_counts() -
         ("train.log_every: Input should be greater than 0", ["--set", "train.log_every=0"]),
         ("data.rows_per_step: Input should be greater than 0", ["--set", "data.rows_per_step=0"]),
         ("data.tasks.caption: Input should be greater than or equal to 0", ["--set", "data.tasks.caption=-1"]),
-        ("data.scenes: Tuple should have at least 1 item", ["--set", "data.scenes=[]"]),
+        ("data.scenes: The list should have at least 1 item", ["--set", "data.scenes=[]"]),
         ("unknown part 'tower'", ["--set", "init_from.tower=x"]),
         ("decoder both in train.frozen and in train.unfreeze_after", ["--set", "train.unfreeze_after.decoder=3"]),
         ("write it as dotted.key=value", ["--set", "train.steps"]),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qwenvl.runtime import DeviceError, atomic_write, offline, resolve_device, resolve_dtype, set_threads
+from qwenvl.runtime import DeviceError, atomic_write, make_folder, offline, resolve_device, resolve_dtype, set_threads
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -32,6 +32,17 @@ def test_a_finished_write_replaces_the_file(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.touch()
     assert target.stat().st_mode == plain.stat().st_mode
+
+
+def test_what_cannot_be_written_is_named_as_it_was_given(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    wrong = {tmp_path: tmp_path, tmp_path / "file" / "deep" / "a.png": tmp_path / "file", Path("/proc/a.png"): Path("/proc/a.png")}
+    for given, named in wrong.items():
+        with pytest.raises(OSError) as error, atomic_write(given):
+            pass
+        assert error.value.filename == str(named)
+    with pytest.raises(NotADirectoryError, match="a file, not a folder; give another place"):
+        make_folder(tmp_path / "file")
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "nonsense", "cuda:-1", "meta", "mps", "xpu"])

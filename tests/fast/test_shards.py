@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -101,6 +104,34 @@ def test_a_writer_that_fails_leaves_whole_shards_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["part-00000.parquet"]
     with pytest.raises(ShardError, match=r"part-00000\.parquet: there already"), ShardWriter(tmp_path):
         pass
+
+
+def test_a_writer_says_at_once_that_its_folder_cannot_be_and_leaves_no_empty_shard(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="a file, not a folder"), ShardWriter(tmp_path / "file"):
+        raise AssertionError("samples would be drawn for nothing")
+    with ShardWriter(tmp_path / "none"):
+        pass
+    assert not list((tmp_path / "none").iterdir()), "the same command with better settings may go on here"
+
+
+def test_bad_records_are_named_and_the_others_read(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a.parquet", [sample(number) for number in range(4)])
+    rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
+    rows[1]["messages"] = "no JSON"
+    rows[2]["images"][0]["bytes"] = b"no picture"
+    pq.write_table(pa.Table.from_pylist(rows, pq.read_schema(tmp_path / "a.parquet")), tmp_path / "b.parquet")
+    refused: list[str] = []
+    assert [good.id for good in ShardReader(tmp_path / "b.parquet").readable(refused)] == ["s0", "s3"]
+    assert [line.split(":")[0] for line in refused] == ["sample 's1'", "sample 's2'"]
+
+
+@pytest.mark.parametrize("about", [{"id": "\ud83d"}, {"extra": {"answer": "\ud83d"}}])
+def test_half_of_a_character_is_refused_by_name(about: dict[str, Any]) -> None:
+    with pytest.raises(RecordError, match="half of a character"):
+        sample_to_record(replace(sample(), **about))
+    with pytest.raises(RecordError, match=r"sample 'x': a text with half of a character \('\\ud83d'\)"):
+        sample_to_record(Sample((Message.of("user", "a dog \ud83d"),), "x"))
 
 
 def test_hidden_files_are_no_shards(tmp_path: Path) -> None:

@@ -116,6 +116,12 @@ def test_a_page_without_text_has_no_samples() -> None:
     assert not empty.lines and page_samples(empty, ALL) == []
 
 
+def test_signs_have_no_order() -> None:
+    """They lie anywhere, so that nobody could say which one is read first."""
+    spec = small(preset="signs", kind="signs", tasks=("ocr", "reading_order"))
+    assert [sample.task for index in range(3) for sample in samples(spec, 0, index)] == ["ocr"] * 3
+
+
 def test_the_generator_is_the_module() -> None:
     spec = GENERATORS["text"].read_spec({"short_size": [280, 300], "languages": ["en"], "tasks": ["ocr"]}, "test")
     assert isinstance(spec, TextSpec)
@@ -170,6 +176,9 @@ def test_synth_lists_generators_and_says_what_is_wrong(tmp_path: Path, capsys: p
         (["chart", "x", "--languages", "ar"], "not a choice of generator chart"),
         (["text", "x", "--set", "effects.curl.shar=1"], "did you mean 'share'?"),
         (["text", "x", "--count", "0"], "ask for at least one sample"),
+        (["text", "x", "--seed", "-1"], "--seed: -1 is too small; give 0 or more"),
+        (["text", "x", "--set", "short_size=[1000,100000]"], "a picture or paper may have 67,108,864 pixels"),
+        (["text", "x", "--sheet", str(tmp_path)], "is a folder; give the name of a file"),
     ):
         assert main(["data", "synth", *arguments]) != 0
         assert message in capsys.readouterr().err

@@ -60,11 +60,11 @@ def taught_boxes(sample: Sample, size: tuple[int, int]) -> list[Pixels]:
 @needs_manuals
 def test_boxes_of_pdf_pages_hold_the_ink_of_their_text(tmp_path: Path) -> None:
     """English and Chinese, from the shards. `python -m benchmarks.documents pdf` looks at whole books, and more of them."""
-    job = Job(kind="pdf", tasks=("ocr_quad",), pdf=PdfSpec(max_pages=60))
+    job = Job(kind="pdf", tasks=("ocr_quad",), pdf=PdfSpec(max_pages=40))
     total = convert(job, tmp_path / "out", *(REFERENCE / f"debian-reference.{language}.pdf" for language in ("en", "zh-cn")))
     counts = total.counts
-    assert counts["language: en"] > 45 and counts["language: zh"] > 45 and not total.damaged
-    assert sum(count for reason, count in total.dropped.items() if "beyond" in reason) > 350, "the rest of the books is counted"
+    assert counts["language: en"] > 30 and counts["language: zh"] > 30 and not total.damaged
+    assert sum(count for reason, count in total.dropped.items() if "beyond" in reason) > 400, "the rest of the books is counted"
     documents = {source: pypdfium2.PdfDocument(REFERENCE / source) for source in total.files}
     reader = ShardReader(tmp_path / "out")
     for sample in map(reader.sample, range(len(reader))):
@@ -80,8 +80,8 @@ def test_boxes_of_pdf_pages_hold_the_ink_of_their_text(tmp_path: Path) -> None:
 @needs_manuals
 def test_manuals_go_through_the_browser(tmp_path: Path) -> None:
     job = Job(kind="html", tasks=("ocr_quad",), html=HtmlSpec(max_pages=2), rules=HTML_RULES, files_per_shard=4)
-    total = convert(job, tmp_path / "out", *REFERENCE.glob("ch0*.html"), *GUIDE.glob("html/*.html"))
-    assert total.counts["language: en"] >= 15 and total.counts["language: zh"] >= 25 and not total.damaged
+    total = convert(job, tmp_path / "out", *REFERENCE.glob("ch0[1-4]*.html"), *GUIDE.glob("html/*.html"))
+    assert total.counts["language: en"] >= 8 and total.counts["language: zh"] >= 20 and not total.damaged
     assert {f"block: {kind}" for kind in ("heading", "paragraph", "list", "table", "code")} <= total.counts.keys()
     reader = ShardReader(tmp_path / "out")
     for sample in map(reader.sample, range(len(reader))):
@@ -243,7 +243,7 @@ def test_killed_at_random_and_resumed_equals_uninterrupted(tmp_path: Path, end: 
             process.send_signal(end)
             _, errors = process.communicate(timeout=60)
             assert "Traceback" not in errors
-            assert process.returncode in (0, 130 if end == signal.SIGINT else -signal.SIGKILL)
+            assert process.returncode in (0, 130, -end)  # by the signal itself: before Python has begun, or after it has ended
         if process.returncode == 0:
             break
     subprocess.run([*command, str(tmp_path / "cut")], check=True, capture_output=True)

@@ -72,6 +72,7 @@ def test_a_long_stream_has_no_fault(name: str) -> None:
             )
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", KINDS)
 def test_drawing_is_fast_enough_to_feed_a_trainer(name: str) -> None:
     if name == "formula":

@@ -15,6 +15,8 @@ from qwenvl.families import find_preset, get_family
 from qwenvl.weights.io import build_meta, load_model, parameter_shapes
 from qwenvl.weights.maps import Shape, WeightsError, name_table
 
+pytestmark = pytest.mark.alone
+
 SHARD_BYTES = 2 * 10**9
 TOTAL_BYTES = 19_313_870_336  # metadata.total_size of the published index
 

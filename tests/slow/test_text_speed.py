@@ -7,6 +7,8 @@ import pytest
 from benchmarks.pages import WARPS, full_page, pages_per_second
 from tests.text_pages import need_fonts
 
+pytestmark = pytest.mark.alone
+
 PLAIN, WARPED = 40, 15
 """Pages of 768 x 1024 pixels with 40 lines that a core draws in a second, at least."""
 

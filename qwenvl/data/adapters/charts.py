@@ -47,11 +47,11 @@ def from_chartqa(record: Record, root: Path) -> list[Sample]:
 
 
 def read_ai2d(folder: Path) -> Iterator[Record]:
-    """questions/NAME.png.json; where ai2d_test_ids.csv lies there too, the split is known."""
-    ids = folder / "ai2d_test_ids.csv"
-    test = set(ids.read_text(encoding="utf-8").split()) if ids.is_file() else None
-    for file in find(folder, "questions/*.json"):
-        split = None if test is None else "test" if file.name.partition(".")[0] in test else "train"
+    """questions/NAME.png.json, and ai2d_test_ids.csv, which is published apart and alone tells what to keep out of training."""
+    questions, [ids] = find(folder, "questions/*.json"), find(folder, "ai2d_test_ids.csv")
+    test = set(ids.read_text(encoding="utf-8").split())
+    for file in questions:
+        split = "test" if file.name.partition(".")[0] in test else "train"
         entry = whole(file)
         for text, question in entry.get("questions", {}).items():
             yield {"question": text, "imageName": entry.get("imageName"), "split": split, **question}

@@ -11,6 +11,7 @@ from typing import Any
 
 from qwenvl.data.adapters import samples
 from qwenvl.data.adapters.captions import downloaded, read_img2dataset
+from qwenvl.data.clean.text import language_of
 from qwenvl.data.sources import BadSample, Record, SourceError, records
 from qwenvl.data.synth.names import Language
 from qwenvl.types import Sample
@@ -47,7 +48,7 @@ def from_image_folder(record: Record, root: Path) -> list[Sample]:
     names: dict[Language, str] = {language: (record["names"] or {}).get(language) or "" for language in CLASS_QUESTION}
     if not any(names.values()):
         name = record["class"].replace("_", " ")
-        names[samples.language_of(name)] = name
+        names[language_of(name)] = name
     about: dict[str, Any] = {"source": "image_folder", "task": "classification", "split": record["split"], "label": record["class"]}
     asked = [(language, name) for language, name in names.items() if name]
     return [samples.question(path, CLASS_QUESTION[language], name, id=f"{id} {language}", **about) for language, name in asked]

@@ -13,6 +13,7 @@ from typing import Any
 
 from qwenvl.data.adapters.adapter import Adapter
 from qwenvl.data.adapters.frames import Box, FrameError, Verdict, judge
+from qwenvl.data.record import RecordError, check_text
 from qwenvl.data.shards import ROWS_PER_SHARD, ShardWriter
 from qwenvl.data.sources import BadSample, Record
 from qwenvl.processing.image import ImageError, open_image, picture_size
@@ -86,7 +87,7 @@ def convert(
     cannot be read; ShardError for shards that are there already.
     """
     records = adapter.read(folder)
-    first = list(islice(records, CENSUS))
+    first = list(islice(records, CENSUS)) if adapter.boxes else []  # kept in memory, pictures and all
     choice, report = choice or Choice(), Report(frames=census(adapter, first))
     if report.frames is not None and report.frames.likelier is not None and not trust_boxes:
         raise FrameError(f"{folder}: {report.frames}; correct the files, or give --trust-boxes if they are right")
@@ -96,10 +97,11 @@ def convert(
             progress(sum(report.samples.values()))
     with atomic_write(out / "bad.jsonl") as temporary:
         lines = (json.dumps({"id": id, "reason": reason}, ensure_ascii=False) + "\n" for id, reason in report.bad)
-        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")  # a name may be what is bad
     with atomic_write(out / "report.json") as temporary:
         about = {"adapter": adapter.name, "folder": str(folder), "source": adapter.source, "split": choice.split}
-        temporary.write_text(json.dumps(about | report.as_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        content = json.dumps(about | report.as_json(), ensure_ascii=False, indent=1) + "\n"
+        temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
     return report
 
 
@@ -119,7 +121,7 @@ def wanted(
             if (name := choice.refuses(sample)) is not None:
                 report.not_wanted[name] += 1
                 continue
-            reason = _picture_error(sample, verify)
+            reason = _error(sample, verify)
             if reason is None and judge_sample is not None:
                 sample, reason = _judged(sample, judge_sample)
             if reason is not None:
@@ -156,10 +158,14 @@ def _judged(sample: Sample, judge_sample: Judge) -> tuple[Sample, str | None]:
         return sample, str(error)
 
 
-def _picture_error(sample: Sample, verify: bool) -> str | None:
+def _error(sample: Sample, verify: bool) -> str | None:
+    """Why a Sample cannot be stored, None for one that can."""
     try:
+        check_text(sample)
         for part in sample.images:
             open_image(part.image) if verify else picture_size(part.image)
     except ImageError as error:
         return str(error)
+    except RecordError as error:
+        return str(error).partition(": ")[2]
     return None

@@ -126,7 +126,7 @@ def judge(boxes: Sequence[Box], declared: Convention) -> Verdict | None:
     Another convention is likelier if nearly all boxes lie in their pictures by it, and either clearly fewer do as declared, or
     as declared they stay away from the far edges, which by it they reach. Exchanged axes show in pixels alone.
     """
-    usable = [box for box in boxes if len(box.numbers) == 4 and (box.size or declared.unit != "pixels")]
+    usable = [box for box in boxes if _is_four_numbers(box.numbers) and (box.size or declared.unit != "pixels")]
     if len(usable) < MIN_BOXES:
         return None
     numbers = np.array([box.numbers for box in usable], dtype=np.float64)
@@ -142,6 +142,11 @@ def judge(boxes: Sequence[Box], declared: Convention) -> Verdict | None:
                 found.append((other_share, other_reach, other))
     best = max(found, key=lambda one: one[:2])[2] if found else None
     return Verdict(len(usable), declared, share, reach, best)
+
+
+def _is_four_numbers(written: Any) -> bool:
+    """Others are refused one by one, when they are converted."""
+    return isinstance(written, Sequence) and len(written) == 4 and all(isinstance(number, int | float) for number in written)
 
 
 def _sizes(boxes: Sequence[Box]) -> np.ndarray:

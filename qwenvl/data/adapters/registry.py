@@ -103,7 +103,7 @@ _ROWS = (
         charts.read_chartqa, charts.from_chartqa, VQA,
     ),
     Adapter(
-        "ai2d", "AI2D, science diagrams", "`questions/`, `annotations/`, `images/`; `ai2d_test_ids.csv` for the splits",
+        "ai2d", "AI2D, science diagrams", "`questions/`, `annotations/`, `images/`; `ai2d_test_ids.csv` of gs://pix2struct-data",
         "google-research/pix2struct @ 42e2427, pix2struct/preprocessing/convert_ai2d.py; "
         "google-research/big_vision @ 11eea57, big_vision/datasets/ai2d/ai2d.py",
         charts.read_ai2d, charts.from_ai2d, ("multiple_choice",),

@@ -6,25 +6,18 @@ but for those that are None. A Sample is called by the id and its task. BadSampl
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from qwenvl.data import formats
+from qwenvl.data.clean.text import language_of
 from qwenvl.data.record import preference_to_sample
 from qwenvl.data.sources import BadSample
 from qwenvl.data.synth.names import Language
 from qwenvl.data.wording import numbers, plain
 from qwenvl.processing.tools import ToolCall
 from qwenvl.types import Message, Part, PreferenceSample, Region, RegionPart, Sample, TextPart, VideoPart
-
-HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
-
-
-def language_of(text: str) -> Language:
-    """Chinese where there is a Chinese character, else English: which prompt a text is asked with."""
-    return "zh" if HAN.search(text) else "en"
 
 
 def said(text: Any, what: str, id: str) -> str:

@@ -107,10 +107,10 @@ def _aitz_call(step: Record, where: str) -> ToolCall:
 
 
 def read_android_control(folder: Path) -> Iterator[Record]:
-    """Episodes of android_control-*-of-*, each with its split where splits.json lies beside them."""
-    known = folder / "splits.json"
-    splits = {episode: name for name, ids in whole(known).items() for episode in ids} if known.is_file() else {}
-    for file in find(folder, "android_control-*", "android_control*"):
+    """Episodes of android_control-*-of-*, each with its split by splits.json beside them."""
+    files, [known] = find(folder, "android_control-*", "android_control*"), find(folder, "splits.json")
+    splits = {episode: name for name, ids in whole(known).items() for episode in ids}
+    for file in files:
         for example in examples(file):
             if "episode_id" not in example:
                 raise SourceError(f"{file}: its records have no episode_id; give AndroidControl's own files")

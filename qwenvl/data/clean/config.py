@@ -19,7 +19,6 @@ from qwenvl.data.clean.rules import (
     TextLength,
 )
 from qwenvl.data.clean.text import IRREGULAR, Pattern
-from qwenvl.data.synth.names import Language
 
 BROKEN = "broken_image"
 """The rule that has nothing to set: a picture that the trainer's own decoder refuses."""
@@ -44,7 +43,7 @@ class Duplicates(Strict):
     max_distance: int = Field(default=8, ge=0, le=15)
     """Bits of the 64 of the perceptual hash. Compressing and resizing turn up to 4, seldom 6; strangers differ in about 32."""
     min_similarity: float = Field(default=0.7, ge=0.5, le=1)
-    """Words in common by words in all. Below 0.5 minhash would overlook too many."""
+    """Words in common by words in all. Below 0.5 minhash would overlook too many, or bring too many together."""
     ngram: int = Field(default=1, ge=1)
     """Words that are compared together; above 1, order counts."""
 
@@ -106,9 +105,8 @@ class RuleSet(Strict):
 
 
 class Preset(NamedTuple):
-    """A source of Table 2: its language, what part of it the paper kept (in percent), and how its rules differ from the default."""
+    """A source of Table 2: what part of it the paper kept (in percent), and how its rules differ from the default."""
 
-    language: Language | None
     remaining: int | None
     rules: dict[str, Any]
 
@@ -121,16 +119,16 @@ _ACADEMIC: dict[str, Any] = {
 }  # fmt: skip
 
 PRESETS: dict[str, Preset] = {
-    "web": Preset(None, None, {}),
-    "laion-en": Preset("en", 14, {}),
-    "laion-coco": Preset("en", 50, {}),
-    "datacomp": Preset("en", 21, {}),
-    "coyo": Preset("en", 28, {}),
-    "cc12m": Preset("en", 66, {**_ACADEMIC, "special_tags": {"tags": ["<PERSON>"]}}),
-    "cc3m": Preset("en", 100, _ACADEMIC),
-    "sbu": Preset("en", 80, {**_ACADEMIC, "special_tags": {"tags": ["<[a-z]+>"]}}),
-    "coco": Preset("en", 100, _ACADEMIC),
-    "laion-zh": Preset("zh", 97, {}),
+    "web": Preset(None, {}),
+    "laion-en": Preset(14, {}),
+    "laion-coco": Preset(50, {}),
+    "datacomp": Preset(21, {}),
+    "coyo": Preset(28, {}),
+    "cc12m": Preset(66, {**_ACADEMIC, "special_tags": {"tags": ["<PERSON>"]}}),
+    "cc3m": Preset(100, _ACADEMIC),
+    "sbu": Preset(80, {**_ACADEMIC, "special_tags": {"tags": ["<[a-z]+>"]}}),
+    "coco": Preset(100, _ACADEMIC),
+    "laion-zh": Preset(97, {}),
 }
 """Table 2 of arXiv 2308.12966. Only the cleaning steps are published, so web sources differ by the score's threshold alone."""
 

@@ -2,13 +2,13 @@
 
 A row is dropped if any better row is its double (see config.Duplicates). First rows that are equal in all that the rule compares
 are reduced to the best of each; then the rest meet in buckets that doubles are sure, or nearly sure, to share, and each row of a
-bucket is compared with the better ones:
+bucket is compared with the better ones. Buckets are the rows of one file or text where those must be the same; they are divided,
+where there are none or they grow beyond CROWDED, first by texts, which tell more rows apart, then by pictures:
 
+- texts: minhash (daft's `minhash`), HASHES hashes in bands of r rows. Texts of similarity s share a band with a chance of
+  1 - (1 - s ** r) ** (HASHES // r); r is the largest of BAND_ROWS that overlooks at most one in 5000 at min_similarity.
 - pictures: the 64 bits of the hash are cut into max_distance + 1 blocks. Hashes that differ in at most max_distance bits have a
   block in common (the pigeonhole principle), so nothing is overlooked.
-- texts alone: minhash of BANDS bands of BAND_ROWS rows (daft's `minhash`). Texts of similarity s share a band with a chance of
-  1 - (1 - s ** BAND_ROWS) ** BANDS: 0.9998 at 0.7, 0.9999999 at 0.8. Buckets of pictures that grow beyond CROWDED are divided the
-  same way if the texts have to be alike.
 
 What is decided is never the estimate but the distance of the hashes and the Jaccard similarity of the words themselves.
 """
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     import daft
     import pyarrow as pa
 
-BANDS, BAND_ROWS = 32, 4
+HASHES = 128
+BAND_ROWS = (4, 3, 2)
+MOST_OVERLOOKED = 1 / 5000
 CROWDED = 1000
 COLUMNS = ("place", "text_length", "image_key", "image_hash", "text_key", "compared")
 """What is needed of the table of verdicts."""
@@ -76,13 +78,13 @@ def _near(rows: Any, rule: Duplicates) -> Any:
     numbers, pair = DataType.list(DataType.uint64()), DataType.struct({"rank": DataType.int64(), "better": DataType.int64()})
 
     @func.batch(return_dtype=numbers)
-    def blocks(hashes: Series) -> list[list[int]]:
-        return hash_blocks(np.array(hashes.to_pylist(), dtype=np.uint64), rule.max_distance).tolist()
+    def bands(signatures: Series, sizes: Series) -> list[list[int]]:
+        hashes = signatures.to_arrow().flatten().to_numpy().reshape(-1, HASHES)
+        return divided(text_bands(hashes, rule.min_similarity), sizes.to_pylist())
 
     @func.batch(return_dtype=numbers)
-    def bands(signatures: Series, sizes: Series) -> list[list[int]]:
-        values = text_bands(np.array(signatures.to_pylist(), dtype=np.uint64))
-        return [row if size > CROWDED else [0] for row, size in zip(values.tolist(), sizes.to_pylist(), strict=True)]
+    def blocks(hashes: Series, sizes: Series) -> list[list[int]]:
+        return divided(hash_blocks(hashes.to_arrow().to_numpy(), rule.max_distance), sizes.to_pylist())
 
     @func.batch(return_dtype=DataType.list(pair))
     def doubles(*members: Series) -> list[list[dict[str, int]]]:
@@ -90,21 +92,32 @@ def _near(rows: Any, rule: Duplicates) -> Any:
         return [doubles_in(ranks, hashes, texts, rule) for ranks, hashes, texts in buckets]
 
     keys = [name for name in _compared_columns(rule) if name in ("image_key", "text_key")]
-    if rule.image == "near":
-        rows = rows.with_column("block", blocks(col("image_hash"))).explode("block")
-        keys.append("block")
-    if rule.text == "near":
-        size: Any = lit(CROWDED + 1)
-        if keys:
-            met = rows.groupby(*keys).agg(col("rank").count().alias("size"))
-            rows, size = rows.join(met.where(col("size") > 1), on=keys), col("size")
-        signature = minhash(col("compared"), num_hashes=BANDS * BAND_ROWS, ngram_size=rule.ngram)
-        rows = rows.with_column("band", bands(signature, size)).explode("band")
-        keys.append("band")
-    buckets = rows.groupby(*keys).agg(*(col(name).list_agg() for name in ("rank", "image_hash", "compared")))
-    crowds = buckets.where(col("rank").list_count() > 1)
-    found = crowds.select(doubles(col("rank"), col("image_hash"), col("compared")).alias("pair")).explode("pair")
+    # Divisions multiply rows: in between only keys and ranks are carried, and rows that are alone in their bucket are left out.
+    members, facts = rows.select(*keys, "rank"), rows.select("rank", "image_hash", "compared")
+    signature = minhash(col("compared"), num_hashes=HASHES, ngram_size=rule.ngram)
+    divisions: dict[str, tuple[str | None, Any, Any]] = {
+        "band": (rule.text, bands, signature),
+        "block": (rule.image, blocks, col("image_hash")),
+    }
+    for name, (asked, divide, of) in divisions.items():
+        if asked == "near":
+            met = _met(members, keys) if keys else members.with_column("size", lit(CROWDED + 1))
+            parts = met.join(facts, on="rank").with_column(name, divide(of, col("size")))
+            members = parts.select(*keys, "rank", name).explode(name).collect()  # read twice below
+            keys.append(name)
+    crowds = _met(members, keys).join(facts, on="rank")
+    buckets = crowds.groupby(*keys).agg(*(col(name).list_agg() for name in ("rank", "image_hash", "compared")))
+    found = buckets.select(doubles(col("rank"), col("image_hash"), col("compared")).alias("pair")).explode("pair")
     return found.where(col("pair").not_null()).select(col("pair")["rank"].alias("rank"), col("pair")["better"].alias("better"))
+
+
+def _met(members: Any, keys: Sequence[str]) -> Any:
+    """The rows that are not alone in their bucket, each with the bucket's `size`."""
+    import daft
+
+    col: Any = daft.col
+    sizes = members.groupby(*keys).agg(col("rank").count().alias("size"))
+    return members.join(sizes.where(col("size") > 1), on=list(keys))
 
 
 def hash_blocks(hashes: np.ndarray, max_distance: int) -> np.ndarray:
@@ -118,14 +131,27 @@ def hash_blocks(hashes: np.ndarray, max_distance: int) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def text_bands(signatures: np.ndarray) -> np.ndarray:
-    """(n, BANDS) uint64 of n minhash signatures (n, BANDS * BAND_ROWS): texts with equal numbers have a band in common."""
-    rows = signatures.reshape(-1, BANDS, BAND_ROWS).astype(np.uint64)
-    mixed = np.zeros(rows.shape[:2], dtype=np.uint64) + np.arange(BANDS, dtype=np.uint64)
-    for number in range(BAND_ROWS):
+def band_rows(min_similarity: float) -> int:
+    """The largest of BAND_ROWS, so the smallest buckets, that overlooks no more than MOST_OVERLOOKED; the last if none does."""
+    overlooked = {rows: (1 - min_similarity**rows) ** (HASHES // rows) for rows in BAND_ROWS}
+    return next((rows for rows in BAND_ROWS if overlooked[rows] <= MOST_OVERLOOKED), BAND_ROWS[-1])
+
+
+def text_bands(signatures: np.ndarray, min_similarity: float) -> np.ndarray:
+    """(n, bands) uint64 of n minhash signatures (n, HASHES): texts with equal numbers have a band in common."""
+    length = band_rows(min_similarity)
+    bands = HASHES // length
+    rows = signatures[:, : bands * length].reshape(-1, bands, length).astype(np.uint64)
+    mixed = np.zeros(rows.shape[:2], dtype=np.uint64) + np.arange(bands, dtype=np.uint64)
+    for number in range(length):
         mixed = (mixed ^ rows[:, :, number]) * np.uint64(0x9E3779B97F4A7C15)  # the golden ratio in 64 bits spreads what is near
         mixed ^= mixed >> np.uint64(29)
     return mixed
+
+
+def divided(values: np.ndarray, sizes: Sequence[int]) -> list[list[int]]:
+    """Of each row its numbers (n, parts) where its bucket is crowded; otherwise the bucket stays one."""
+    return [row if size > CROWDED else [0] for row, size in zip(values.tolist(), sizes, strict=True)]
 
 
 def doubles_in(ranks: Sequence[int], hashes: Sequence[int], texts: Sequence[str], rule: Duplicates) -> list[dict[str, int]]:

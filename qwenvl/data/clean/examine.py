@@ -7,6 +7,7 @@ what later finds duplicates, and no pictures. It is a pure function of the shard
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -145,9 +146,9 @@ class Examiner:
             scores = self.scorer.score([picture for _, picture in asked], [row.text or "" for row, _ in asked])
             rule = self.rules.image_text_score
             for (row, _), score in zip(asked, scores, strict=True):
-                row.score = float(score)
-                if rule is not None and rule.drops(row.score):
-                    row.drop({SCORE: rule.in_words(row.score)})
+                row.score = float(score) if math.isfinite(score) else None
+                if rule is not None and rule.drops(score):
+                    row.drop({SCORE: rule.in_words(score)})
         yield from (row for row, _ in waiting)
 
 

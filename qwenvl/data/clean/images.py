@@ -20,14 +20,9 @@ _SCALE = 1 << 14
 
 def size_of(content: bytes) -> tuple[int, int]:
     """Width and height from the header alone. Raises ImageError where it cannot be read or claims no pixels."""
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")  # of a size that open_image may still accept, and of odd metadata
-            width, height = picture_size(content)
-    except ImageError:
-        raise
-    except Exception as error:  # readers of metadata raise whatever damaged bytes lead them to
-        raise ImageError(f"damaged header ({type(error).__name__})") from error
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # of a size that open_image may still accept, and of odd metadata
+        width, height = picture_size(content)
     if not width or not height:
         raise ImageError(f"picture of {width}x{height} pixels")
     return width, height

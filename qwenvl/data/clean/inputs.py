@@ -25,7 +25,8 @@ from qwenvl.data.clean.config import Columns, Dataset
 from qwenvl.data.sources import READERS, Record, records
 from qwenvl.types import QwenVLError
 
-TEXT_COLUMNS = ("text", "txt", "caption", "captions", "alt", "alt_text")
+TEXT_COLUMNS = ("top_caption", "txt", "text", "caption", "captions", "alt", "alt_text")
+"""In the order in which they count: LAION-COCO's synthetic caption before the web's `TEXT`, a tar's file before its metadata."""
 URL_COLUMNS = ("url", "image_url", "image_urls")
 KEY_COLUMNS = ("__key__", "key", "uid", "id")
 IMAGE_COLUMNS = (
@@ -62,6 +63,8 @@ def shard_files(dataset: Dataset) -> list[Path]:
     What img2dataset writes about a shard is none itself: 00000.parquet beside 00000.tar, and 00000_stats.json (logger.py, there).
     Raises InputError where there is none.
     """
+    if dataset.images and not Path(dataset.images).is_dir():
+        raise InputError(f"{dataset.images}: no folder that paths of pictures could start from; check images")
     found: dict[Path, None] = {}
     for given in dataset.inputs:
         path = Path(given)
@@ -97,10 +100,10 @@ def _pair(row: int, fields: Mapping[str, Any], columns: Columns, folder: Path) -
     url = _first(fields, columns.url, URL_COLUMNS)
     url = url if isinstance(url, str) else None
     image = _image(_first(fields, columns.image, IMAGE_COLUMNS), folder)
-    if url and not isinstance(image, bytes) and (image is None or not image.is_file()):
+    if url and not isinstance(image, bytes) and not _is_file(image):
         image = _saved(url, folder)
     key = _first(fields, columns.key, KEY_COLUMNS)
-    return Pair(row, str(row if key is None else key), _text(text), image, url)
+    return Pair(row, _text(row if key is None else key), _text(text), image, None if url is None else _text(url))
 
 
 def _first(fields: Mapping[str, Any], given: str | None, known: Sequence[str]) -> Any:
@@ -122,18 +125,23 @@ def _check_columns(fields: Mapping[str, Any], columns: Columns, path: Path) -> N
 
 
 def _with_metadata(record: Record) -> Record:
-    """A webdataset record with the fields of its .json beside its files. Metadata that cannot be read are left out."""
+    """A webdataset record with the fields of its .json beside its files, of which the picture is one, whatever the .json says.
+
+    Metadata that cannot be read are left out.
+    """
     try:
         metadata = json.loads(record.get("json") or "{}")
     except ValueError:
         metadata = {}
-    return (metadata if isinstance(metadata, dict) else {}) | record
+    known = metadata if isinstance(metadata, dict) else {}
+    return {name: value for name, value in known.items() if name.lower() not in IMAGE_COLUMNS} | record
 
 
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="replace")
-    return "" if value is None else str(value)
+    # Half of a character, as JSON has it where a text was cut in an emoji, cannot be written: it becomes the sign for that, U+FFFD.
+    return "" if value is None else str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _image(value: Any, folder: Path) -> bytes | Path | None:
@@ -154,4 +162,11 @@ def _saved(url: str, folder: Path) -> Path | None:
     if not address.hostname or not parts or ".." in parts or "\0" in address.path:
         return None
     path = folder.joinpath(address.hostname, *parts)
-    return path if path.is_file() else None
+    return path if _is_file(path) else None
+
+
+def _is_file(path: Path | None) -> bool:
+    try:
+        return path is not None and path.is_file()
+    except OSError:  # the name is too long, as addresses may be
+        return False

@@ -88,7 +88,10 @@ def _dataset(row: Mapping[str, Any], examples: Mapping[str, Sequence[Example]]) 
     damaged = "".join(f"<p class=why>Damaged, read up to the damage: {html.escape(line)}</p>" for line in row["damaged_files"])
     heads = "<th>Rule<th>Setting<th class=n>Dropped<th class=n>%<th class=n>Failed<th>"
     drops = "".join(_drop(rule, row["original"]) for rule in row["rules"])
-    note = "<p><small>Dropped: rows that this rule was the first to refuse. Failed: rows that it would refuse.</small></p>"
+    note = (
+        "<p><small>Dropped: rows that this rule was the first to refuse. Failed: rows that it refuses, of those that came so far: "
+        "text, size, picture and score are judged in turn.</small></p>"
+    )
     counts = _pairs("Texts that stay were cleaned of", row["text_cleaned"]) + _pairs("Scores: quantiles", row["score_quantiles"])
     galleries = "".join(_gallery(kind, shown) for kind, shown in _in_order(row, examples))
     return f"{title}{about}{damaged}<table><tr>{heads}{drops}</table>{note}{counts}{galleries}"

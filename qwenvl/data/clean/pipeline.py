@@ -25,7 +25,7 @@ from qwenvl.data.clean.examine import Examiner, examine_shard
 from qwenvl.data.clean.inputs import Pair, pairs
 from qwenvl.data.clean.report import write_report
 from qwenvl.data.clean.scorers import ScorerFactory
-from qwenvl.data.clean.state import Run, Shard, open_run
+from qwenvl.data.clean.state import CleanError, Run, Shard, open_run
 from qwenvl.data.shards import arrow, write_shard
 from qwenvl.runtime import atomic_write
 from qwenvl.types import Sample
@@ -133,10 +133,14 @@ def kept_samples(run: Run, shard: Shard) -> Iterator[Sample]:
 
 
 def caption_sample(shard: Shard, pair: Pair, row: dict[str, Any]) -> Sample:
-    """One pair that stays. The picture's bytes are passed on as they are."""
+    """One pair that stays. The picture's bytes are passed on as they are. Raises CleanError for a picture that is gone by now."""
     extra = {name: value for name, value in (("url", pair.url), ("score", row["score"])) if value is not None}
+    try:
+        content = pair.content()
+    except (OSError, ValueError) as error:
+        raise CleanError(f"{shard.file}: the picture of {pair.key} is gone ({error}); put it back, or begin anew") from error
     return Sample(
-        formats.caption(pair.content(), row["text"], row["language"]),
+        formats.caption(content, row["text"], row["language"]),
         id=f"{shard.dataset.name}/{shard.file.stem}/{pair.key}", task="caption", language=row["language"],
         source=shard.dataset.name, extra=extra,
     )  # fmt: skip

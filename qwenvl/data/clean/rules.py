@@ -7,6 +7,7 @@ kakaobrain/coyo-dataset @ 6ae67f3) and DataComp's basic filter (baselines/apply_
 
 from __future__ import annotations
 
+import math
 import re
 from functools import cached_property
 from typing import Any, Protocol
@@ -64,7 +65,7 @@ class Characters(Strict):
         for name in (*self.scripts, "Emoji"):
             allowed += ranges_of(name)
         allowed += [(ord(letter), ord(letter)) for letter in self.letters + self.letters.upper()]
-        return re.compile(f"[^{one_of(allowed)}]")
+        return re.compile(f"[^{one_of(allowed)}]+")
 
     def statistic(self, text: str) -> str:
         return "".join(self._foreign.findall(text))
@@ -214,4 +215,4 @@ class ImageTextScore(Strict):
         return not statistic >= self.minimum
 
     def in_words(self, statistic: float) -> str:
-        return f"{statistic:.4g}"
+        return f"{statistic:.4g}" if math.isfinite(statistic) else "the scorer does not take the pair"

@@ -28,7 +28,7 @@ class ScorerError(QwenVLError, ValueError):
 
 class Scorer(Protocol):
     def score(self, pictures: Sequence[Image], texts: Sequence[str]) -> np.ndarray:
-        """(n,) float32, the higher the better, of n pairs of an RGB picture and a text."""
+        """(n,) float32, the higher the better, of n pairs of an RGB picture and a text; NaN for a pair that it does not take."""
         ...
 
 

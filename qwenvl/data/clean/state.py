@@ -13,13 +13,13 @@ from typing import Any
 from qwenvl.data.clean.config import CleanConfig, Dataset, Duplicates
 from qwenvl.data.clean.inputs import InputError, shard_files
 from qwenvl.data.shards import arrow
-from qwenvl.runtime import atomic_write
+from qwenvl.runtime import atomic_write, make_folder
 from qwenvl.types import QwenVLError
 
 ROW_BITS, SHARD_BITS = 23, 20
 """A row's place is shard << ROW_BITS | row: one whole number whose order is that of the files and of the rows in them."""
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Raised by every change of this package that changes an outcome: a run begun with another version does not go on."""
 
 _LEFT_BEHIND = re.compile(r"^\..+\.\d+\.[0-9a-f]{8}\.\w+$")
@@ -93,13 +93,16 @@ def open_run(config: CleanConfig, folder: Path) -> Iterator[Run]:
     run = Run(config, folder, list_shards(config, folder))
     settings = folder / "state" / "run.json"
     described = _described(run)
-    if settings.exists():
-        if difference := _first_difference(json.loads(settings.read_text(encoding="utf-8")), described):
-            raise CleanError(f"{folder}: holds a run with another {difference}; give another folder, or delete this one")
-    elif folder.exists() and {path.name for path in folder.iterdir()} - {"state"}:
+    if not settings.exists() and folder.exists() and {path.name for path in folder.iterdir()} - {"state"}:
         raise CleanError(f"{folder}: not empty, and not of a cleaning run; give another folder")
-    settings.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(settings.parent)
     with _only_one(settings.with_name("lock"), folder):
+        # Asked under the lock: another process may have begun a run just now.
+        # A run that has judged no file yet, since its settings did not do, holds nothing that could be mixed up.
+        judged = any(settings.parent.glob("verdicts/*.parquet"))
+        begun = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() and judged else described
+        if difference := _first_difference(begun, described):
+            raise CleanError(f"{folder}: holds a run with another {difference}; give another folder, or delete this one")
         for path in [*folder.rglob(".*")]:
             if _LEFT_BEHIND.match(path.name):
                 path.unlink(missing_ok=True)

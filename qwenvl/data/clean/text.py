@@ -34,7 +34,8 @@ xmp
 _SPACE = dict.fromkeys(_BREAKING.split(), " ") | dict.fromkeys(_INLINE.split(), "")
 
 _TAG = re.compile(r"</?([a-z][a-z0-9]*)(?:[\s/][^<>]*)?>", re.IGNORECASE)
-_HIDDEN = re.compile(r"<!--.*?-->|<!doctype[^>]*>|<(script|style)\b[^>]*>.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
+# A comment or script without its end goes on to the end of the text, as in a browser; so no text is searched twice.
+_HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)|<!doctype[^<>]*>|<(script|style)\b[^<>]*>.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
 _CUT_OFF = re.compile(rf"<(?:{'|'.join(_SPACE)})\s+[a-z-]+\s*=[^<>]*$", re.IGNORECASE)
 """A tag that a limit on the text's length has cut in two."""
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.IGNORECASE)
@@ -43,7 +44,7 @@ _ROUNDS = 3
 
 _HAN = one_of(ranges_of("Han"))
 _WORD = re.compile(rf"[{_HAN}]|[^\W_{_HAN}]+(?:['’.-][^\W_{_HAN}]+)*")
-_ONE_HAN = re.compile(f"[{_HAN}]")
+HAN = re.compile(f"[{_HAN}]")
 
 
 class Pattern(Strict):
@@ -141,7 +142,7 @@ def words(text: str) -> list[str]:
 
 def language_of(text: str) -> Language:
     """`zh` where Han characters are at least as many as the other words, else `en`."""
-    han = len(_ONE_HAN.findall(text)) if not text.isascii() else 0
+    han = len(HAN.findall(text)) if not text.isascii() else 0
     return "zh" if han and 2 * han >= len(words(text)) else "en"
 
 

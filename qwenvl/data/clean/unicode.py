@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache
@@ -99,10 +100,15 @@ def merged(ranges: Iterable[Range]) -> list[Range]:
 def script_of(character: str) -> str:
     """The script's name; `Unknown` for a code point that has none (unassigned or private)."""
     point = ord(character)
-    for name, ranges in tables().items():
-        if not name.startswith("Emoji") and any(first <= point <= last for first, last in ranges):
-            return name
-    return "Unknown"
+    scripts = _scripts()
+    place = bisect_right(scripts, point, key=lambda script: script[0]) - 1
+    return scripts[place][2] if place >= 0 and point <= scripts[place][1] else "Unknown"
+
+
+@cache
+def _scripts() -> list[tuple[int, int, str]]:
+    """First and last code point of every range that belongs to a script, which no two share, with its name."""
+    return sorted((*part, name) for name, ranges in tables().items() if not name.startswith("Emoji") for part in ranges)
 
 
 def generate(folder: Path, out: Path = TABLES) -> None:

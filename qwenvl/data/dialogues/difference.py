@@ -45,9 +45,9 @@ def covered_copy(shown: Shown, voice: Voice) -> tuple[ImagePart, str, RegionPart
     ImageDraw.Draw(picture).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), COLOURS[colour])
     word = COLOUR_NAMES[colour][voice.language]
     said = voice.say(
-        f"In picture 2, {article(word)} {word} patch covers {thing.phrase}.", f"图2中，{thing.phrase}被一块{word}遮住了。"
+        f"In picture 2, {article(word)} {word} patch covers {thing.phrase}.", f"图2中，{thing.phrase}被一块{word}的色块遮住了。"
     )
-    patch = voice.say(f"{word} patch", f"{word}的遮挡")
+    patch = voice.say(f"{word} patch", f"{word}的色块")
     return replace(shown.picture, image=picture), said, RegionPart(patch, thing.regions)
 
 
@@ -88,13 +88,13 @@ def _said(pair: ScenePair, phrase: str, voice: Voice) -> str:
     if pair.change == "removed":
         return voice.say(f"{opened(phrase)} is missing in picture 2.", f"图2里少了{phrase}。")
     if pair.change == "added":
-        return voice.say(f"Picture 2 has {phrase} more than picture 1.", f"图2比图1多了{phrase}。")
+        return voice.say(f"Picture 2 shows {phrase} that is not in picture 1.", f"图2比图1多了{phrase}。")
     assert pair.after is not None
     new = pair.second.things[pair.after]
     if pair.change == "recoloured":
         colour = COLOUR_NAMES[str(new.colour)][voice.language]
-        return voice.say(f"{opened(phrase)} of picture 1 is {colour} in picture 2.", f"图1中{phrase}在图2中变成了{colour}。")
+        return voice.say(f"{opened(phrase)} in picture 1 is {colour} in picture 2.", f"图1中的{phrase}在图2中变成了{colour}。")
     if pair.change == "replaced":
         other = a_thing(new, voice.language)
-        return voice.say(f"In place of {phrase}, picture 2 has {other}.", f"图2中{phrase}换成了{other}。")
-    return voice.say(f"{opened(phrase)} is in another place in picture 2.", f"图2中{phrase}换了位置。")
+        return voice.say(f"In place of {phrase}, picture 2 has {other}.", f"{phrase}在图2中换成了{other}。")
+    return voice.say(f"{opened(phrase)} is in another place in picture 2.", f"{phrase}在图2中换了位置。")

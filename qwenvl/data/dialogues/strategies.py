@@ -15,17 +15,20 @@ from dataclasses import replace
 
 from qwenvl.data.dialogues.difference import covered_copy
 from qwenvl.data.dialogues.turns import (
-    ACROSS,
     FINDING,
-    SINGLE,
+    TELLING,
+    WHICH,
     Builder,
     about_one,
+    compare,
+    count_pictures,
     describe_one,
     put,
     question_about,
+    story,
     told,
 )
-from qwenvl.data.shown import Shown, in_picture
+from qwenvl.data.shown import Shown, head, in_picture
 from qwenvl.data.wording import Turn, Voice
 from qwenvl.types import Message, Sample
 
@@ -38,19 +41,27 @@ _LATE = 2 / 3
 """From this part of the pictures on an answer is late."""
 _BACK = 0.5
 """How often pictures that come in turn end in a question about an earlier one, not one across them."""
+_WHICH = ("match", "spot", "spot_text")
+"""Kinds of turns that ask which picture it is."""
+_ACROSS = (*_WHICH, "describe_each", "compare", "story")
+"""Kinds of turns that need more than one picture."""
 
 
 def together(pictures: Sequence[Shown], voice: Voice) -> Sample | None:
-    """The first question is one across the pictures; no two turns are of one kind."""
+    """At least one question is across the pictures, no two turns are of one kind, and no question has its answer in the
+    conversation already: what has to be looked for comes first, each time in another picture, and what tells all comes last."""
     wanted = _TURNS[0] + int(voice.rng.random() * (_TURNS[1] - _TURNS[0] + 1))
-    first = _first(voice.some(ACROSS, len(ACROSS)), pictures, voice)
-    if first is None:
-        return None
-    turns = [first]
-    for builder in voice.some((*ACROSS, *SINGLE), len(ACROSS) + len(SINGLE)):
-        turn = builder(pictures, voice) if len(turns) < wanted else None
-        if turn is not None and turn.extra["kind"] not in [other.extra["kind"] for other in turns]:
+    last = _first((*voice.some(TELLING, len(TELLING)), describe_one), pictures, voice)
+    turns: list[Turn] = []
+    across, *others = voice.some(WHICH, len(WHICH))
+    looking: tuple[Builder, ...] = (*others, about_one, count_pictures)
+    for builder in (across, *voice.some(looking, len(looking))):
+        turn = builder(pictures, voice) if len(turns) < wanted - (last is not None) else None
+        if turn is not None and (_about(turn) is None or _about(turn) not in map(_about, turns)):
             turns.append(turn)
+    turns += [last] if last is not None else []
+    if not any(turn.extra["kind"] in _ACROSS for turn in turns):
+        return None
     shown = tuple(picture.picture for picture in pictures)
     messages = [message for number, turn in enumerate(turns) for message in turn.messages(*(shown if number == 0 else ()))]
     return conversation("together", messages, turns, pictures, voice)
@@ -70,10 +81,30 @@ def in_turn(pictures: Sequence[Shown], voice: Voice) -> Sample | None:
         messages += turn.messages(picture.picture)
         left.append(rest)
     last = _first((about_one, describe_one), left[:-1], voice) if voice.happens(_BACK) else None
-    last = last or _first(voice.some(ACROSS, len(ACROSS)), pictures, voice)
+    last = last or _unanswered(pictures, left, turns, voice) or _first(voice.some((compare, story), 2), pictures, voice)
     if last is None:
         return None
     return conversation("in_turn", [*messages, *last.messages()], [*turns, last], pictures, voice)
+
+
+def _unanswered(pictures: Sequence[Shown], left: Sequence[Shown], turns: Sequence[Turn], voice: Voice) -> Turn | None:
+    """Which of the pictures it is, of what has not been said yet."""
+    said = "\n".join(f"{turn.extra['question']} {turn.extra['answer']}" for turn in turns).lower()
+    for builder in voice.some(WHICH, len(WHICH)):
+        turn = builder(pictures, voice)
+        if turn is None:
+            continue
+        number, phrase = _about(turn), turn.extra.get("phrase")
+        assert number is not None
+        if left[number].captions if phrase is None else head(phrase, voice.language) not in said:
+            return turn
+    return None
+
+
+def _about(turn: Turn) -> int | None:
+    """The number of the one picture (from 0) that a turn is about."""
+    number: int | None = turn.extra.get("picture")
+    return int(turn.extra["value"]) - 1 if number is None and turn.extra["kind"] in _WHICH else number
 
 
 def _about_new(picture: Shown, number: int, voice: Voice) -> tuple[Turn, Shown] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from qwenvl.data.answers import Choices
 from qwenvl.data.shown import Asked, Named, Shown, in_picture
@@ -25,6 +25,12 @@ _LONGEST_THING = 60
 """Characters of a phrase that is asked for: beyond it is a clause."""
 
 Builder = Callable[[Sequence[Shown], Voice], Turn | None]
+
+
+class Finder(Protocol):
+    """A builder that can be told to ask about one of the pictures from number `since` on."""
+
+    def __call__(self, pictures: Sequence[Shown], voice: Voice, since: int = 0) -> Turn | None: ...
 
 
 def put(voice: Voice, kind: str, **slots: Any) -> str:
@@ -180,7 +186,8 @@ def spot_text(pictures: Sequence[Shown], voice: Voice, since: int = 0) -> Turn |
     if found is None:
         return None
     number, text = found
-    return told("spot_text", put(voice, "spot_text", text=text.phrase), _named(number, voice), **_which(pictures, number, voice))
+    question = put(voice, "spot_text", text=text.phrase)
+    return told("spot_text", question, _named(number, voice), phrase=text.phrase, **_which(pictures, number, voice))
 
 
 def _only(
@@ -204,8 +211,9 @@ def _only(
     return None
 
 
-ACROSS: tuple[Builder, ...] = (describe_each, compare, story, match, spot, spot_text)
-"""Questions that need more than one picture."""
-SINGLE: tuple[Builder, ...] = (about_one, describe_one, count_pictures)
-FINDING: tuple[Callable[[Sequence[Shown], Voice, int], Turn | None], ...] = (about_one, match, spot, spot_text)
+WHICH: tuple[Finder, ...] = (match, spot, spot_text)
+"""Questions which of the pictures it is."""
+TELLING: tuple[Builder, ...] = (describe_each, compare, story)
+"""Questions whose answer repeats what is said of several pictures: after one of them little is left to look for."""
+FINDING: tuple[Finder, ...] = (about_one, *WHICH)
 """Questions about one of many pictures: by its number, or by what it alone shows."""

@@ -36,6 +36,11 @@ class Cell:
     box: Box | None = None
 
 
+def span(written: str) -> int:
+    """How many columns or rows an HTML attribute asks for; 1 where it is missing or makes no sense."""
+    return max(int(written), 1) if written.isdecimal() else 1
+
+
 Rows = tuple[tuple[Cell, ...], ...]
 """Rows of cells as HTML has them: a cell that spans several rows stands in the first of them alone."""
 

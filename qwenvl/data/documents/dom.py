@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from qwenvl.data.documents.page import Pixels
+from qwenvl.data.documents.page import Pixels, sides
 from qwenvl.data.documents.pdf_text import BOLD_FROM, MONO_NAMES
 
 STYLES = ("display", "visibility", "font-size", "font-weight", "font-family", "border-top-width")
@@ -141,7 +141,7 @@ class _Snapshot:
         """The pieces of one layout entry's text, one for each line. Positions count UTF-16 units."""
         number = self.layout["nodeIndex"][place]
         inner = number if number in dom.elements else self.around(number, dom.elements)
-        if inner not in dom.elements or any(min(_sides(one.box)) <= TINY * self.scale for one in list(dom.ancestors(inner))[:3]):
+        if inner not in dom.elements or any(min(sides(one.box)) <= TINY * self.scale for one in list(dom.ancestors(inner))[:3]):
             return
         marker = dom.elements[inner].tag == "::marker"
         owner = next((one.number for one in dom.ancestors(inner) if one.display not in INLINE), inner)
@@ -158,10 +158,6 @@ class _Snapshot:
             blank = units[2 * end : 2 * max(after, end)].decode("utf-16-le", "replace")
             if text:
                 yield Fragment(text, blank, self.box(bounds), number, owner, size, bold, mono, marker)
-
-
-def _sides(box: Pixels) -> tuple[float, float]:
-    return box[2] - box[0], box[3] - box[1]
 
 
 def _number(written: str) -> float:

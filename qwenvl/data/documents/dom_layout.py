@@ -1,4 +1,4 @@
-"""A laid out web page cut into pages: where it is cut, and the lines and blocks of each.
+"""The blocks of a page that a laid out web page is cut into.
 
 Headings, lists, tables, code and pictures are what their elements say they are.
 """
@@ -6,93 +6,20 @@ Headings, lists, tables, code and pictures are what their elements say they are.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
-from qwenvl.data.documents.blocks import Block, Box, Cell, Rows
-from qwenvl.data.documents.dom import INLINE, PICTURES, Dom, Element, Fragment
-from qwenvl.data.documents.page import Line, Pixels, around, inside, scaled
-from qwenvl.data.documents.text_lines import WIDE, normal
+from qwenvl.data.documents.blocks import Block, Box, Cell, Kind, Rows, span
+from qwenvl.data.documents.dom import INLINE, PICTURES, Dom, Element
+from qwenvl.data.documents.dom_lines import DomLine, said
+from qwenvl.data.documents.page import Pixels, around, inside, scaled, sides
+from qwenvl.data.documents.text_lines import normal
 
-SAME_LINE = 0.5
-GAP, BACK = 2.0, 1.0
-"""Sizes of the font that a piece of a line stands behind the one before it at most, or before its end."""
-LEAST_PAGE = 0.4
-"""Part of a page's height that a cut may leave of it at least, to keep a table's row or a picture whole."""
-WHOLE = 0.5
-"""Part of a page's height up to which a row or a picture is kept whole."""
 MIN_PICTURE = 16.0
 """Pixels below which a picture is an ornament."""
 EMPTY_LINE = 1.7
 """Lines of code this many times as far apart as the closest ones have an empty line between them."""
 RULED = {"style": "border-collapse: collapse; border: 1px solid"}
-
-
-@dataclass(frozen=True, slots=True)
-class DomLine:
-    """A line and the fragments that it is made of; `ink` in pixels of the page that it stands on."""
-
-    line: Line
-    fragments: tuple[Fragment, ...]
-
-    @property
-    def owner(self) -> int:
-        return self.fragments[0].owner
-
-    @property
-    def node(self) -> int:
-        return self.fragments[0].node
-
-
-def page_cuts(dom: Dom, height: float, limit: int) -> list[tuple[float, float]]:
-    """(top, bottom) of each of the first `limit` pages. A cut goes through no line, nor, where possible, a row or a picture."""
-    lines = [(fragment.box[1], fragment.box[3]) for fragment in dom.fragments]
-    rest = [
-        (one.box[1], one.box[3]) for one in dom.elements.values()
-        if one.tag in ("tr", *PICTURES) and one.box[3] - one.box[1] <= WHOLE * height
-    ]  # fmt: skip
-    cuts: list[tuple[float, float]] = []
-    top, end = 0.0, dom.size[1]
-    while top < end and len(cuts) < limit:
-        bottom = min(top + height, end)
-        if bottom < end:
-            near = [span for span in lines if top <= span[0] and span[0] < bottom < span[1]]
-            least = top + LEAST_PAGE * height
-            bottom = _cut(bottom, lines + rest, least) or (_cut(bottom, lines, least) if near else None) or bottom
-        cuts.append((top, bottom))
-        top = bottom
-    return cuts
-
-
-def _cut(bottom: float, spans: Sequence[tuple[float, float]], least: float) -> float | None:
-    """The lowest place from `bottom` up to `least` that no span reaches across, in whole pixels."""
-    here = float(int(bottom))
-    crossed = sorted((span for span in spans if span[0] < bottom and span[1] > least), key=lambda span: -span[1])
-    while here >= least:
-        above = [span[0] for span in crossed if span[0] < here < span[1]]
-        if not above:
-            return here
-        here = float(int(min(above)))
-    return None
-
-
-def lines_of_fragments(fragments: Sequence[Fragment]) -> Iterator[tuple[Fragment, ...]]:
-    """Fragments that follow each other on one line of one element."""
-    line: list[Fragment] = []
-    for fragment in fragments:
-        if line and not (fragment.owner == line[0].owner and _goes_on(line[-1], fragment)):
-            yield tuple(line)
-            line = []
-        line.append(fragment)
-    if line:
-        yield tuple(line)
-
-
-def _goes_on(before: Fragment, after: Fragment) -> bool:
-    common = min(before.box[3], after.box[3]) - max(before.box[1], after.box[1])
-    height = min(before.box[3] - before.box[1], after.box[3] - after.box[1])
-    size = max(before.size, after.size)
-    return common >= SAME_LINE * height and -BACK * size <= after.box[0] - before.box[2] <= GAP * size
 
 
 def page_blocks(dom: Dom, lines: Sequence[DomLine], pictures: Sequence[tuple[int, Pixels]], frame: Pixels) -> list[Block]:
@@ -111,6 +38,12 @@ class _Builder:
             self.lines.setdefault(line.owner, []).append(line)
         ends = [*self.lines, *pictures]
         self.alive = {one.number for end in ends for one in dom.ancestors(end)}
+
+    @cached_property
+    def written(self) -> set[int]:
+        """Elements of the whole document with text in them."""
+        owners = {one.owner for one in self.dom.fragments if one.text.strip()}
+        return {one.number for owner in owners for one in self.dom.ancestors(owner)}
 
     def flow(self, number: int) -> list[Block]:
         """What is in an element: its own lines as paragraphs, and the elements between them."""
@@ -163,8 +96,8 @@ class _Builder:
     def paragraph(self, lines: Sequence[DomLine]) -> list[Block]:
         return [self.text_block("paragraph", lines)] if lines else []
 
-    def text_block(self, kind: str, lines: Sequence[DomLine], attributes: dict[str, str] | None = None) -> Block:
-        return Block(kind, self.boxed([line.line.box for line in lines]), said(lines), attributes=attributes or {})  # type: ignore[arg-type]
+    def text_block(self, kind: Kind, lines: Sequence[DomLine], attributes: dict[str, str] | None = None) -> Block:
+        return Block(kind, self.boxed([line.line.box for line in lines]), said(lines), attributes=attributes or {})
 
     def list_block(self, number: int, ordered: bool) -> list[Block]:
         items: list[Block] = []
@@ -179,11 +112,8 @@ class _Builder:
             boxes = [block.box for block in inner if block.box is not None]
             items.append(Block("item", around(boxes) if boxes else None, text, children=tuple(inner[1:] if first else inner)))
         boxes = [item.box for item in items if item.box is not None]
-        return (
-            [Block("list", around(boxes), children=tuple(items), attributes={"ordered": "true"} if ordered else {})]
-            if boxes
-            else []
-        )
+        attributes = {"ordered": "true"} if ordered else {}
+        return [Block("list", around(boxes), children=tuple(items), attributes=attributes)] if boxes else []
 
     def code(self, number: int) -> list[Block]:
         lines = self.all_lines(number)
@@ -208,21 +138,20 @@ class _Builder:
         return [Block("image caption", box, said(lines), picture=picture)]
 
     def rows(self, number: int) -> Rows:
-        """The cells of a table of data; nothing for one that only lays out a page."""
+        """The cells of a table of data; nothing for one that only lays out a page, such as a note with a picture beside it."""
         role = self.dom.elements[number].attributes.get("role")
         rows = [list(self.below(row, "td", "th")) for row in self.below(number, "tr")]
         cells = [cell for row in rows for cell in row]
-        layout = role in ("presentation", "none") or any(
-            True for cell in cells for _ in self.below(cell, "table", "h1", "h2", "h3")
-        )
-        if layout or len(rows) < 2 or max(map(len, rows)) < 2:
+        inner = [found for cell in cells for found in self.below(cell, "table", "h1", "h2", "h3")]
+        side_by_side = any(sum(cell in self.written for cell in row) > 1 for row in rows)
+        if role in ("presentation", "none") or inner or len(rows) < 2 or not side_by_side:
             return ()
         made = [tuple(map(self.cell, row)) for row in rows if any(cell in self.alive for cell in row)]
         return tuple(row for row in made if any(cell.text for cell in row))
 
     def cell(self, number: int) -> Cell:
         element = self.dom.elements[number]
-        over, deep = (_count(element.attributes.get(name, "")) for name in ("colspan", "rowspan"))
+        over, deep = (span(element.attributes.get(name, "")) for name in ("colspan", "rowspan"))
         return Cell(said(self.all_lines(number)), element.tag == "th", over, deep, self.clipped(element.box))
 
     def cells(self, number: int) -> list[int]:
@@ -266,43 +195,8 @@ def visible_pictures(dom: Dom, frame: Pixels) -> list[tuple[int, Pixels]]:
     """Pictures on a page, by number and box in its pixels: the outermost of those in each other, most of each on the page."""
     found: dict[int, Pixels] = {}
     for number, element in dom.elements.items():
-        if (
-            element.tag not in PICTURES
-            or not element.visible
-            or any(one.number in found for one in list(dom.ancestors(number))[1:])
-        ):
-            continue
-        left, top, right, bottom = element.box
-        if min(right - left, bottom - top) >= MIN_PICTURE and inside(element.box, frame, 0.9):
-            moved = (left - frame[0], top - frame[1], right - frame[0], bottom - frame[1])
-            found[number] = moved
+        if element.tag in PICTURES and element.visible and not any(one.number in found for one in dom.ancestors(number)):
+            left, top, right, bottom = element.box
+            if min(sides(element.box)) >= MIN_PICTURE and inside(element.box, frame, 0.9):
+                found[number] = (left - frame[0], top - frame[1], right - frame[0], bottom - frame[1])
     return list(found.items())
-
-
-def said(lines: Sequence[DomLine]) -> str:
-    """Lines of running text as one, with the blanks that were collapsed where a line ends. Markers of a list are left out."""
-    text = ""
-    for index, line in enumerate(lines):
-        if index and lines[index - 1].owner != line.owner and text:
-            text += " "
-        for fragment in line.fragments:
-            if not fragment.marker:
-                text += fragment.text + fragment.blank
-        if (
-            index + 1 < len(lines)
-            and text
-            and not text[-1].isspace()
-            and not WIDE.match(text[-1])
-            and _breaks(line, lines[index + 1])
-        ):
-            text += " "
-    return " ".join(normal(text).split())
-
-
-def _breaks(line: DomLine, after: DomLine) -> bool:
-    """Whether a line ends by a break of the document, and not because it was full."""
-    return line.fragments[-1].node != after.fragments[0].node
-
-
-def _count(written: str) -> int:
-    return max(int(written), 1) if written.isdecimal() else 1

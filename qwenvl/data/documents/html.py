@@ -9,14 +9,13 @@ from __future__ import annotations
 import base64
 import io
 import math
-import mimetypes
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -24,19 +23,20 @@ from pydantic import Field
 
 from qwenvl.config import Count, Strict
 from qwenvl.data.documents.dom import STYLES, Dom, Fragment, read_snapshot
-from qwenvl.data.documents.dom_layout import DomLine, lines_of_fragments, page_blocks, page_cuts, visible_pictures
+from qwenvl.data.documents.dom_layout import page_blocks, visible_pictures
+from qwenvl.data.documents.dom_lines import DomLine, lines_of_fragments, page_cuts
 from qwenvl.data.documents.ink import Ink
 from qwenvl.data.documents.page import DocumentError, Line, NoPage, Page, Pixels, ReaderError
+from qwenvl.data.documents.served import MAX_BYTES, ORIGIN, Served
 from qwenvl.data.documents.text_lines import normal
 
 CHROMIUM = "/usr/bin/chromium"
-ORIGIN = "http://document.invalid"
-"""The address that a document believes it has; RFC 2606 keeps `.invalid` from ever being one."""
 ARGUMENTS = (
     "--hide-scrollbars", "--disable-lcd-text", "--font-render-hinting=none", "--disable-background-networking",
     "--disable-component-update", "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND",
 )  # fmt: skip
-MAX_BYTES = 20_000_000
+ATTEMPTS = 3
+"""Times that the browser is asked for a picture: on a machine under load it may have none at first."""
 WIDEST = 1.6
 """A page wider than the view gets a wider one, up to so many times."""
 
@@ -119,7 +119,7 @@ class Browser:
         from playwright.sync_api import Error  # there, or there would be no context
 
         try:
-            served = _Served(root, f"{ORIGIN}/{quote(path.relative_to(root).as_posix())}")
+            served = Served(root, f"{ORIGIN}/{quote(path.relative_to(root).as_posix())}")
             context.route("**/*", served.answer)
             view = context.new_page()
             yield from _View(view, context.new_cdp_session(view), self.spec, name, served).pages()
@@ -179,39 +179,10 @@ def _reason(error: Exception) -> str:
     return first.split(": ", 1)[-1][:160]
 
 
-class _Served:
-    """Answers what a document asks for: the document itself, and files in `root`. Everything else is refused, and every way out."""
-
-    def __init__(self, root: Path, address: str) -> None:
-        self.root, self.address = root, address
-        self.loaded = False
-
-    def answer(self, route: Any) -> None:
-        request = route.request
-        if request.is_navigation_request() and (self.loaded or request.url != self.address):
-            route.fulfill(status=204)  # no content: the page stays as it is, where an error would take its place
-            return
-        content = self.read(request.url) if request.url.startswith(f"{ORIGIN}/") else None
-        if content is None:
-            route.abort()
-            return
-        kind = mimetypes.guess_type(urlsplit(request.url).path)[0] or "application/octet-stream"
-        kind = "text/html" if request.url == self.address and kind != "application/xhtml+xml" else kind
-        route.fulfill(body=content, content_type=kind)
-
-    def read(self, address: str) -> bytes | None:
-        try:
-            path = (self.root / unquote(urlsplit(address).path).lstrip("/")).resolve()
-            inside = path.is_relative_to(self.root) and path.is_file() and path.stat().st_size <= MAX_BYTES
-            return path.read_bytes() if inside else None
-        except (OSError, ValueError):
-            return None
-
-
 class _View:
     """One document in the browser."""
 
-    def __init__(self, view: Any, session: Any, spec: HtmlSpec, name: str, served: _Served) -> None:
+    def __init__(self, view: Any, session: Any, spec: HtmlSpec, name: str, served: Served) -> None:
         self.view, self.session, self.spec, self.name, self.served = view, session, spec, name, served
 
     def pages(self) -> Iterator[Page | NoPage]:
@@ -264,9 +235,22 @@ class _View:
         return with_text, without
 
     def shot(self, crop: tuple[int, int, int, int]) -> Image.Image:
-        answer = self.session.send("Page.captureScreenshot", {"format": "png", "optimizeForSpeed": True})
-        picture = Image.open(io.BytesIO(base64.b64decode(answer["data"]))).convert("RGB")
+        picture = capture(self.session)
         return picture.crop((0, max(crop[1], 0), picture.width, min(crop[3], picture.height)))
+
+
+def capture(session: Any, **wanted: Any) -> Image.Image:
+    """What a window shows; `wanted` as the DevTools protocol has it."""
+    from playwright.sync_api import Error
+
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            answer = session.send("Page.captureScreenshot", {"format": "png", "optimizeForSpeed": True, **wanted})
+            break
+        except Error:
+            if not left:
+                raise
+    return Image.open(io.BytesIO(base64.b64decode(answer["data"]))).convert("RGB")
 
 
 def _moved(box: Pixels, top: float) -> Pixels:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 from qwenvl.data.documents.blocks import Block
@@ -17,6 +17,7 @@ from qwenvl.data.documents.page import Line, Pixels, around, inside, scaled
 from qwenvl.data.documents.pdf_graphics import Graphics
 from qwenvl.data.documents.reading_order import reading_order
 from qwenvl.data.documents.tables import Table, find_tables
+from qwenvl.data.documents.text_blocks import BULLET, NUMBER, Group, apart, is_item, text_block, with_captions, with_lists
 from qwenvl.data.documents.text_lines import WIDE
 
 LABEL = re.compile(
@@ -30,13 +31,12 @@ LABEL_GAP, LEADER_GAP = 3.0, 6.0
 """A label stands before its text by so many sizes of the font at most, what leading dots lead to behind them."""
 LEADING, LED = re.compile(r".*\.{4}\s?$"), re.compile(r".*\.{4} \S+$")
 CODE_GAP = 2.6
-"""Lines of code this many sizes of the font apart have an empty line between them."""
+"""Lines of code are this many sizes of the font apart at most."""
 GUTTER, SAME_SIZE, INDENT = 1.1, 1.15, 0.8
 """Sizes of running text that columns are apart at least; how far the sizes of a paragraph's lines differ at most; sizes of the font
 that a paragraph's first line is moved in at least."""
 BACKGROUND_LINES = 8
 """A picture with so many lines of text on it is the ground that they stand on, not a figure."""
-
 
 _Item = Line | Table | Pixels
 
@@ -50,7 +50,7 @@ def body_size(sizes: Sequence[float]) -> float:
 def page_blocks(lines: Sequence[Line], graphics: Graphics, size: tuple[int, int], body: float) -> tuple[list[Line], list[Block]]:
     """The lines in reading order, labels joined to what they stand before, and the blocks of the page. `body`: see `body_size`."""
     body = body or body_size([line.size for line in lines])
-    tables = find_tables(lines, graphics, size, joined)
+    tables = find_tables(lines, graphics, size)
     tabled = {index for table in tables for index in table.lines}
     bullets = [_bullet(mark) for mark in graphics.marks if not any(inside(mark, box) for box in graphics.pictures)]
     joined_up = _with_labels([*(line for index, line in enumerate(lines) if index not in tabled), *bullets])
@@ -177,5 +177,3 @@ def _ended_early(last: Line, line: Line, edge: float) -> bool:
     letter = (line.box[2] - line.box[0]) / max(len(line.text), 1)
     word = 1 if WIDE.match(line.text[0]) else len(line.text.split(" ")[0])
     return room > (word + 1) * letter + 2 * line.size
-
-

@@ -45,7 +45,7 @@ class Line:
 class Page:
     """A page, or a piece of one that has no pages. `lines` and `blocks` are in reading order; `number` counts from 1.
 
-    `characters` are those that the document says are here, before any was left out.
+    `characters` are those that the document says are here, also where nothing of them shows.
     """
 
     image: Image.Image
@@ -99,6 +99,11 @@ def shared(a: Pixels, b: Pixels) -> float:
 
 def area(box: Pixels) -> float:
     return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
+
+
+def sides(box: Pixels) -> tuple[float, float]:
+    """Width and height."""
+    return box[2] - box[0], box[3] - box[1]
 
 
 def inside(inner: Pixels, outer: Pixels, part: float = 0.5) -> bool:

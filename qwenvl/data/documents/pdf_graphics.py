@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from qwenvl.data.documents.page import Pixels, area, around, inside, shared
+from qwenvl.data.documents.page import Pixels, area, around, inside, shared, sides
 from qwenvl.data.documents.pdf_text import Affine
 
 THIN, THICK = 2.6, 8.0
@@ -57,7 +57,7 @@ def page_graphics(page: Any, affine: Affine, size: tuple[int, int]) -> Graphics:
                 images.append(box)
         elif kind == pdfium.FPDF_PAGEOBJ_PATH:
             thin = (THICK if pdfium.FPDFPath_CountSegments(found) == 2 else THIN) * scale
-            width, height = _sides(box)
+            width, height = sides(box)
             if min(width, height) <= thin < max(width, height):
                 (across if width >= height else down).append(box)
             elif (shape := _rectangle(found)) == "frame":
@@ -69,14 +69,10 @@ def page_graphics(page: Any, affine: Affine, size: tuple[int, int]) -> Graphics:
     least = MIN_FIGURE * scale
     groups = clusters(paths[:MAX_PATHS], NEAR * scale)
     drawings = [around(group) for group in groups if len(group) >= MIN_PATHS and not shades.issuperset(group)]
-    pictures = [box for box in merged([*images, *drawings]) if min(_sides(box)) >= least]
+    pictures = [box for box in merged([*images, *drawings]) if min(sides(box)) >= least]
     small, large = (bound * scale for bound in MARK)
-    marks = [box for box in paths if small <= min(_sides(box)) and max(_sides(box)) <= min(large, 1.5 * min(_sides(box)))]
+    marks = [box for box in paths if small <= min(sides(box)) and max(sides(box)) <= min(large, 1.5 * min(sides(box)))]
     return Graphics(tuple(pictures), tuple(marks), tuple(across), tuple(down))
-
-
-def _sides(box: Pixels) -> tuple[float, float]:
-    return box[2] - box[0], box[3] - box[1]
 
 
 def _objects(page: Any) -> Iterator[tuple[Any, int]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-from qwenvl.data.documents.blocks import PICTURED, Block, Box, Cell, Kind, Rows
+from qwenvl.data.documents.blocks import PICTURED, Block, Box, Cell, Kind, Rows, span
 from qwenvl.processing.markup_style import Frame
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -198,12 +198,8 @@ def _rows(table: _Node) -> Rows:
 
 
 def _cell(node: _Node) -> Cell:
-    return Cell(_joined(node.text()), node.tag == "th", _count(node, "colspan"), _count(node, "rowspan"))
-
-
-def _count(node: _Node, name: str) -> int:
-    written = node.attributes.get(name, "")
-    return max(int(written), 1) if written.isdecimal() else 1
+    over, deep = (span(node.attributes.get(name, "")) for name in ("colspan", "rowspan"))
+    return Cell(_joined(node.text()), node.tag == "th", over, deep)
 
 
 def _joined(text: str) -> str:

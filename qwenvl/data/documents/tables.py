@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qwenvl.data.documents.blocks import Cell, Rows
 from qwenvl.data.documents.page import Line, Pixels, around, scaled
 from qwenvl.data.documents.pdf_graphics import Graphics, clusters
+from qwenvl.data.documents.text_blocks import joined
 
 CLOSE = 4.0
 """Pixels within which two rules are one."""
@@ -31,30 +32,26 @@ class Table:
     ruled: bool
 
 
-def find_tables(
-    lines: Sequence[Line], graphics: Graphics, size: tuple[int, int], join: Callable[[Sequence[Line]], str]
-) -> list[Table]:
-    """All tables of a page of `size`. `join` makes one text of the lines of a cell."""
+def find_tables(lines: Sequence[Line], graphics: Graphics, size: tuple[int, int]) -> list[Table]:
+    """All tables of a page of `size`."""
     tables: list[Table] = []
     groups, down = clusters([*graphics.across, *graphics.down], CLOSE), set(graphics.down)
     for group in groups:
-        table = _grid(lines, set(group), graphics, size, join)
+        table = _grid(lines, set(group), graphics, size)
         tables += [table] if table else []
     taken = {index for table in tables for index in table.lines}
     # Two framed texts, one above the other, are no table: each frame's rules are looked at by themselves.
     frames = [[rule for rule in group if rule not in down] for group in groups if down.intersection(group)]
     alone = [rule for group in groups if not down.intersection(group) for rule in group]
     for rules in (stack for part in (alone, *frames) for stack in _stacks(part)):
-        table = _between(lines, rules, taken, size, join)
+        table = _between(lines, rules, taken, size)
         if table is not None:
             tables.append(table)
             taken |= set(table.lines)
     return tables
 
 
-def _grid(
-    lines: Sequence[Line], rules: set[Pixels], graphics: Graphics, size: tuple[int, int], join: Callable[[Sequence[Line]], str]
-) -> Table | None:
+def _grid(lines: Sequence[Line], rules: set[Pixels], graphics: Graphics, size: tuple[int, int]) -> Table | None:
     """A table with rules between its rows and between its columns; it may be open to the left and right."""
     across, down = [rule for rule in graphics.across if rule in rules], [rule for rule in graphics.down if rule in rules]
     if not across or not down:
@@ -82,7 +79,7 @@ def _grid(
                 down_by, over = spans[r, c]
                 box = scaled((xs[c], ys[r], xs[c + over], ys[r + down_by]), size)
                 found = [lines[index] for index in filled[r, c]]
-                row.append(Cell(join(found), _bold(found), over, down_by, box))
+                row.append(Cell(joined(found), _bold(found), over, down_by, box))
         rows.append(tuple(row))
     used = tuple(sorted(index for found in cells.values() for index in found))
     return Table((xs[0], ys[0], xs[-1], ys[-1]), _header(rows), used, True)
@@ -147,9 +144,7 @@ def _stacks(across: Sequence[Pixels]) -> list[list[Pixels]]:
     return [stack for stack in stacks if len(stack) >= 3]
 
 
-def _between(
-    lines: Sequence[Line], rules: list[Pixels], taken: set[int], size: tuple[int, int], join: Callable[[Sequence[Line]], str]
-) -> Table | None:
+def _between(lines: Sequence[Line], rules: list[Pixels], taken: set[int], size: tuple[int, int]) -> Table | None:
     """A table with rules above and below its rows alone: columns are where free strips part all of its lines."""
     box = around(rules)
     inner = [
@@ -162,7 +157,7 @@ def _between(
     if len(columns) < 2 or len(rows) < 2 or sum(bool(cell) for row in rows for cell in row) < FULL * len(columns) * len(rows):
         return None
     filled = [[[lines[index] for index in cell] for cell in row] for row in rows]
-    made = [tuple(Cell(join(cell), _bold(cell)) for cell in row) for row in filled]
+    made = [tuple(Cell(joined(cell), _bold(cell)) for cell in row) for row in filled]
     return Table(box, _header(made), tuple(inner), False)
 
 

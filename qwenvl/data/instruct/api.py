@@ -11,7 +11,6 @@ import hashlib
 import ipaddress
 import json
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
@@ -30,6 +29,7 @@ PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """HTTP codes of what may be over the next time."""
 HOPELESS = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405})
 """HTTP codes that every other request would get too: the run stops."""
+_NO_CONNECTION = "no connection"
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 """Seconds before the second try, doubled from try to try; and the most that is waited, also where a server asks for more."""
 
@@ -97,14 +97,19 @@ class Api:
     max_cost: float | None = None
     cache: Cache | None = None
     usage: Usage = field(default_factory=Usage)
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], object] | None = None
+    """Waits between two tries; by default until `stopped` is set, at most."""
+    stopped: threading.Event = field(default_factory=threading.Event)
+    """Set where a run ends: nothing is tried again."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        host = _host(self.url)
+        if host is None:
             raise ApiError(f"{self.url}: not an address; give one like http://localhost:8000/v1")
-        if offline() and not _is_loopback(parts.hostname):
+        if self.key is not None and not (self.key.isascii() and self.key.isprintable()):
+            raise ApiError("the key has a line break or a letter that no header can carry; set its variable to the key alone")
+        if offline() and not _is_loopback(host):
             raise ApiError(f"{self.url}: QWENVL_OFFLINE is set; unset it, or serve the model on this machine")
         self.url = self.url.rstrip("/").removesuffix("/chat/completions")
 
@@ -141,7 +146,9 @@ class Api:
             if attempt:
                 with self._lock:
                     self.usage.retries += 1
-                self.sleep(min(wait, LONGEST_WAIT))
+                (self.sleep or self.stopped.wait)(min(wait, LONGEST_WAIT))
+                if self.stopped.is_set():
+                    break
                 wait *= 2
             try:
                 return self._post(body)
@@ -155,9 +162,11 @@ class Api:
                     raise failure from None
                 wait = max(wait, _asked_wait(error))
             except (URLError, OSError, HTTPException) as error:
-                failure = RequestFailed("no connection", str(getattr(error, "reason", error)) or type(error).__name__)
+                failure = RequestFailed(_NO_CONNECTION, str(getattr(error, "reason", error)) or type(error).__name__)
             except ValueError as error:
                 failure = RequestFailed("a reply that is not JSON", str(error))
+        if failure.reason == _NO_CONNECTION and not self.usage.requests and not self.stopped.is_set():
+            raise ApiError(f"{self.url}: no server has answered yet ({failure}); start it, or check the address")
         raise failure
 
     def _post(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +182,18 @@ class Api:
         answer = json.loads(read)
         if not isinstance(answer, dict) or not isinstance(_content(answer), str):
             raise RequestFailed("a reply without text")
+        _content(answer).encode()  # ValueError too for half of a character, which no shard can hold
         return answer
+
+
+def _host(url: str) -> str | None:
+    """The host of an address of the web, None for what is no such address."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 (raises ValueError for what is no number)
+    except ValueError:
+        return None
+    return parts.hostname if parts.scheme in ("http", "https") and " " not in url else None
 
 
 class _NoRedirect(HTTPRedirectHandler):
@@ -193,9 +213,14 @@ def _content(answer: dict[str, Any]) -> Any:
 def _reply(answer: dict[str, Any], kept: bool = False) -> Reply:
     usage = answer.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    sent, received = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
+    sent, received = (_whole(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
     finished = answer["choices"][0].get("finish_reason") != "length"
     return Reply(_content(answer), sent, received, finished, kept)
+
+
+def _whole(value: Any) -> int:
+    """A count as servers give it; 0 for what is none."""
+    return int(value) if isinstance(value, int | float) and 0 <= value < 1e15 else 0
 
 
 def _detail(error: HTTPError) -> str:

@@ -25,7 +25,8 @@ class Cache:
 
     def put(self, key: str, answer: dict[str, Any]) -> None:
         with atomic_write(self._path(key)) as temporary:
-            temporary.write_text(json.dumps(answer, ensure_ascii=False), encoding="utf-8")
+            # Half of a character, in a field that is not read, becomes JSON's own escape.
+            temporary.write_text(json.dumps(answer, ensure_ascii=False), encoding="utf-8", errors="backslashreplace")
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"

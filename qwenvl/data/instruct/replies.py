@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from qwenvl.data.adapters.samples import HAN
+from qwenvl.data.clean.text import HAN
 from qwenvl.data.instruct.prompts import SCALE, book
 from qwenvl.data.shown import Named
 from qwenvl.data.synth.names import Language
@@ -31,7 +31,8 @@ QUESTION_KEYS, ANSWER_KEYS = ("question", "q", "问题", "问"), ("answer", "a",
 NEAR = 10.0
 """Thousandths by which written coordinates may miss a box."""
 QUOTED = 0.3
-"""Share of Chinese characters that an English text may quote."""
+"""Share of Chinese characters that an English text may quote; a Chinese text has more of them than Latin words."""
+LATIN = re.compile(r"[A-Za-z]+")
 
 
 class BadReply(Exception):
@@ -146,6 +147,6 @@ def _check_words(exchange: Exchange, language: Language) -> None:
         raise BadReply("it speaks of what it was told, not of the picture")
     if not plain(exchange.answer):
         raise BadReply("an answer without words")
-    chinese = len(HAN.findall(said)) / len(said)
-    if (chinese == 0) if language == "zh" else (chinese > QUOTED):
+    chinese = len(HAN.findall(said))
+    if (chinese <= len(LATIN.findall(said))) if language == "zh" else (chinese > QUOTED * len(said)):
         raise BadReply("another language than was asked for")

@@ -11,6 +11,7 @@ import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -28,7 +29,7 @@ from qwenvl.data.shown import Shown, gather
 from qwenvl.data.synth.names import Language
 from qwenvl.data.wording import plain
 from qwenvl.processing.image import ImageError
-from qwenvl.runtime import atomic_write
+from qwenvl.runtime import atomic_write, make_folder
 from qwenvl.types import Message, Sample
 
 SOURCE = "instruct"
@@ -97,9 +98,10 @@ def instruct(
     """
     total = Outcome()
     pictures = islice(gather(samples, total.passed_over), spec.limit)
-    out.mkdir(parents=True, exist_ok=True)
-    _check_same_run(out / "run.json", {**spec.model_dump(mode="json"), "model": api.model})
-    with ThreadPoolExecutor(workers) as pool:
+    make_folder(out)
+    asked = {"model": api.model, "temperature": api.temperature, "max_tokens": api.max_tokens}
+    _check_same_run(out / "run.json", {**spec.model_dump(mode="json"), **asked})
+    with ThreadPoolExecutor(workers) as pool, _no_more_tries(api):
         for number in range(2**31):
             block = list(islice(pictures, spec.block))
             if not block:
@@ -107,18 +109,33 @@ def instruct(
             shard = out / f"part-{number:05d}.parquet"
             about = shard.with_suffix(".json")
             if shard.exists() and about.exists():
-                total.add(Outcome.from_json(json.loads(about.read_text(encoding="utf-8"))))
+                stored = json.loads(about.read_text(encoding="utf-8"))
+                if stored["first"] != block[0].name:
+                    raise ConfigError(f"{shard}: begins with {stored['first']}, not {block[0].name}; give another folder")
+                total.add(Outcome.from_json(stored))
             else:
                 made = _block(block, number * spec.block, spec, api, pool, workers, shard)
-                _write(about, made.as_json())
+                _write(about, {"first": block[0].name, **made.as_json()})
                 total.add(made)
             progress(total.pictures)
     _write(out / "report.json", {"model": api.model, **total.as_json(), "usage": api.usage.as_json()})
     return total
 
 
+@contextmanager
+def _no_more_tries(api: Api) -> Iterator[None]:
+    """What ends the run waits for the requests at work, whose replies are paid for, but tries none of them again."""
+    api.stopped.clear()
+    try:
+        yield
+    finally:
+        api.stopped.set()
+
+
 def _check_same_run(path: Path, settings: dict[str, Any]) -> None:
     if not path.exists():
+        if other := next(path.parent.glob("part-*"), None):
+            raise ConfigError(f"{other}: is of no run of `qwenvl data instruct`; give another folder")
         _write(path, settings)
         return
     stored = json.loads(path.read_text(encoding="utf-8"))

@@ -90,8 +90,9 @@ def samples(spec: PreferenceSpec, seed: int, index: int) -> list[Sample]:
     if name == SCENES:
         made = about_scene(validate(settings, SceneSpec, f"settings of {name!r}"), seed, index, voice)
     else:
-        told = settings | {"language": language, "held_out": spec.held_out}
-        made = generator_named(name).samples(generator_named(name).read_spec(told, f"settings of {name!r}"), seed, index)
+        generator = generator_named(name)
+        told = settings | generator.told(language, spec.held_out)
+        made = generator.samples(generator.read_spec(told, f"settings of {name!r}"), seed, index)
     pair = pair_about(made, spec.faults, voice)
     return [] if pair is None else [preference_to_sample(pair)]
 

@@ -18,6 +18,8 @@ from qwenvl.types import Part, RegionPart, TextPart
 
 _FARTHEST = 2
 """By how many a wrong count is off at most."""
+_DENIED = 0.25
+"""How often a thing that is asked for is denied: so that refusing is not preferred as such, as often as one that is not there."""
 _READING = ("ocr", "ocr_quad", "ocr_spotting", "reading")
 
 _IN_SENTENCES = {"where": PLACES, "follow_where": PLACES, "clip_direction": DIRECTIONS}
@@ -132,6 +134,9 @@ def absent_affirmed(truth: Truth, voice: Voice) -> tuple[Part, ...] | None:
     if truth.kind == "refusal" and truth.others:
         phrase = the(described(extra["key"], voice.language, extra["colour"]), voice.language)
         return (RegionPart(phrase, (voice.pick(truth.others)[1],)),)
+    if truth.kind == "referring" and isinstance(extra.get("phrase"), str) and voice.happens(_DENIED):
+        phrase = extra["phrase"].removeprefix("the ")
+        return (TextPart(voice.say(f"There is no {phrase} in the picture.", f"图中没有{phrase}。")),)
     return None
 
 

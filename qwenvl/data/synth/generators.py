@@ -38,6 +38,11 @@ class Generator:
         """Raises ConfigError naming the first bad key."""
         return validate(dict(settings), self.spec_type(), where)
 
+    def told(self, language: str, held_out: bool) -> dict[str, Any]:
+        """What its spec has for the language and for the phrasing of questions; not every generator has both."""
+        wanted: dict[str, Any] = {"language": language, "languages": [language], "held_out": held_out}
+        return {key: value for key, value in wanted.items() if key in self.spec_type().model_fields}
+
     def samples(self, spec: Strict, seed: int, index: int) -> list[Sample]:
         return getattr(import_module(self.module), self.function)(spec, seed, index)
 

@@ -123,7 +123,8 @@ class _View:
         everything = self.read(*range(len(values)))
         total = sum(values, Decimal(0))
         if self.matrix.additive:
-            yield Ask("total", self.slots(), shown(total), (everything, f"{_plus(values)} = {shown(total)}"))
+            if self.matrix.unit != "%":  # shares add up to 100 whatever the chart shows
+                yield Ask("total", self.slots(), shown(total), (everything, f"{_plus(values)} = {shown(total)}"))
             first, second = self.pair()
             both = values[first] + values[second]
             slots = self.slots(row=self.names[first], row2=self.names[second])
@@ -153,8 +154,10 @@ class _View:
             if ratio == ratio.quantize(_CENT):
                 steps = (self.read(high, low), f"{shown(values[high])} / {shown(values[low])} = {shown(ratio)}")
                 yield Ask("ratio", slots, shown(ratio), steps)
-        limit = sorted(values)[len(values) // 2]
-        yield Ask("above", self.slots(limit=shown(limit)), str(sum(value > limit for value in values)))
+        _, *limits = sorted(set(values), reverse=True)
+        if limits:
+            limit = self.voice.pick(limits)
+            yield Ask("above", self.slots(limit=shown(limit)), str(sum(value > limit for value in values)))
         if self.matrix.rows.time:
             yield from self._rise()
 

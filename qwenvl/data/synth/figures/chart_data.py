@@ -241,7 +241,8 @@ def _shares(
         parts = [max(round(100 * float(weight) / float(weights.sum())), 4) for weight in weights]
         parts[parts.index(max(parts))] += 100 - sum(parts)
         unit = "%"
-        title = say(["Share of {}", "{}占比"], language).format(title[:1].lower() + title[1:] if language == "en" else title)
+        if not topic.get("plain"):  # of a survey its title says all
+            title = say(["Share of {}", "{}占比"], language).format(title[:1].lower() + title[1:] if language == "en" else title)
     else:
         high = topic["range"][1]
         parts = [max(round(high * float(weight)), 1) for weight in weights]

@@ -248,5 +248,5 @@ def code_samples(code: Code, held_out: bool = False, each: int = 2) -> list[Samp
     drawn = code.of_kind("line")
     if code.numbered:
         made.find(drawn, each)
-    made.name(drawn, each, written=True)
+    made.name([line for line in drawn if any(map(str.isalnum, line.text))], each, written=True)  # not a brace alone
     return made.found

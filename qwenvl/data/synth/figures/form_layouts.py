@@ -266,7 +266,8 @@ def card(sheet: Sheet) -> int:
 def ticket(sheet: Sheet) -> int:
     margin, width = sheet.em(1.5), sheet.width
     band = sheet.em(3)
-    title = sheet.title("ticket")
+    kind = pick(sheet.rng, book("forms")["titles"]["ticket"])
+    title = sheet.say(kind)
     sheet.canvas.rectangle((0, 0, width, band), sheet.theme.accent)
     sheet.text(
         margin, band / 2, title, sheet.family.strong(sheet.size * 1.2), legible(sheet.theme.accent), level="middle", role="title"
@@ -284,7 +285,7 @@ def ticket(sheet: Sheet) -> int:
         sheet.say_value(key, value)
         sheet.text(x, y + sheet.em(1.1), value, sheet.hand.strong(sheet.size * 1.6), role="value", name=sheet.written(key))
     y += sheet.em(4.2)
-    keys = ("passenger", "date", "departure", "seat", pick(sheet.rng, ("gate", "platform")), "price")
+    keys = ("passenger", "date", "departure", "seat", "gate" if kind[0] == "Boarding pass" else "platform", "price")
     low = y
     for place, key in enumerate(keys):
         end = sheet.below(key, fill(sheet, key), margin + (place % 2) * half, y, half - sheet.em(0.5))

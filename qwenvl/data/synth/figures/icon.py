@@ -27,6 +27,8 @@ STREAM = 3
 _GRID = 24
 _LEAST = 112
 """Least side of a picture in pixels."""
+_ALONE_SHARE = 0.08
+"""How often one icon is to be counted where all are different."""
 
 
 class IconSpec(FigureSpec):
@@ -231,8 +233,10 @@ def icon_samples(icon: Icon, held_out: bool = False, each: int = 3) -> list[Samp
         made.say("icon_naming", put(voice, "icon_what"), name, kind="icon_what", value=name, accept=[name])
         return made.found
     keys = [key for row in icon.keys for key in row]
-    asks = [Ask("icon_count", {"name": icon_name(key, icon.language)}, str(keys.count(key))) for key in dict.fromkeys(keys)]
-    made.ask("icon_counting", sorted(asks, key=lambda ask: ask.answer == "1")[:each], 1)
+    # Most icons stand there once: they are seldom asked for, or "1" would be the answer without looking.
+    counted = [key for key in dict.fromkeys(keys) if keys.count(key) > 1] or (keys if voice.happens(_ALONE_SHARE) else [])
+    asks = [Ask("icon_count", {"name": icon_name(key, icon.language)}, str(keys.count(key))) for key in counted]
+    made.ask("icon_counting", asks, 1)
     beside = []
     for row in icon.keys:
         for here, there in pairwise(row):

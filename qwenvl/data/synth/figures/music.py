@@ -111,6 +111,11 @@ def samples(spec: MusicSpec, seed: int, index: int) -> list[Sample]:
     return spec.asked(music_samples(make_music(spec, seed, index), spec.held_out))
 
 
+def _chinese_key(key: str) -> str:
+    """A major key's name in Chinese: "降E大调" for Eb."""
+    return f"{'降' * key.endswith('b') + '升' * key.endswith('#')}{key[0]}大调"
+
+
 def music_samples(music: Music, held_out: bool = False, each: int = 2) -> list[Sample]:
     """What is asked about a sheet of music: its ABC notation, its signatures, its bars. `each`: at most so many of one task."""
     voice = voice_of(music, held_out)
@@ -119,11 +124,12 @@ def music_samples(music: Music, held_out: bool = False, each: int = 2) -> list[S
     made.say("music_abc", put(voice, "abc"), tune.abc(), value=tune.abc())
     made.parse([music.block()])
     notes = [note for bar in tune.bars for note in bar if note.step is not None]
+    key = voice.say(tune.key, _chinese_key(tune.key))
     asks = [
         Ask("bar_count", {}, str(len(tune.bars))),
         Ask("note_count", {}, str(len(notes))),
         Ask("time_signature", {}, tune.metre),
-        Ask("key_signature", {}, tune.key, accept=(f"{tune.key} major", f"{tune.key}大调")),
+        Ask("key_signature", {}, key, accept=(tune.key, f"{tune.key} major", f"{tune.key}大调")),
         Ask("title", {}, tune.title),
     ]
     if notes:

@@ -16,6 +16,7 @@ from qwenvl.data.synth.figures.figure import Figure, FigureSpec, draw_language, 
 from qwenvl.data.synth.figures.screen_desktop import DESKTOP
 from qwenvl.data.synth.figures.screen_mobile import MOBILE
 from qwenvl.data.synth.figures.widgets import Kit, Widget, draw_skin
+from qwenvl.data.synth.figures.words import book, say
 from qwenvl.data.wording import numbers
 from qwenvl.processing.actions import PHONE
 from qwenvl.processing.tools import ToolCall
@@ -104,14 +105,14 @@ def screen_samples(screen: Screen, held_out: bool = False, each: int = 3) -> lis
     elements = [widget.element for widget in screen.widgets]
     made.find(elements, each, points=each)
     made.name(elements, each)
-    for widget in voice.some(_wanted(screen.widgets), each):
+    for widget in voice.some(_wanted(screen), each):
         box = screen.region(widget.element.box)
         extra = {"phrase": widget.want, "element": widget.element.kind, "regions": [numbers(box)]}
         target, click = RegionPart(widget.element.name, (box,)), RegionPart(widget.element.name, (screen.spot(widget.element),))
         made.say("gui_target", put(voice, "gui_target", want=widget.want), [target], **extra)
         made.say("gui_click", put(voice, "gui_want", want=widget.want), [click], **extra)
     if screen.device == "mobile":
-        for widget in voice.some(_wanted(screen.widgets), each):
+        for widget in voice.some(_wanted(screen), each):
             call = ToolCall(PHONE, {"action": "click", "coordinate": screen.spot(widget.element)})
             regions = [numbers(screen.region(widget.element.box))]
             made.take("gui_action", phone_step(screen.image, widget.want, (), call), regions=regions, goal=widget.want)
@@ -127,7 +128,11 @@ def screen_samples(screen: Screen, held_out: bool = False, each: int = 3) -> lis
     return made.found
 
 
-def _wanted(widgets: tuple[Widget, ...]) -> list[Widget]:
-    """The controls that alone do what one wants."""
-    wants = [widget.want for widget in widgets]
-    return [widget for widget in widgets if wants.count(widget.want) == 1]
+def _wanted(screen: Screen) -> list[Widget]:
+    """The controls that alone do what one wants. A magnifying glass does not, beside a tab that searches."""
+    tabs, signs = book("screens")["tabs"], book("screens")["signs"]
+    labels = [widget.label for widget in screen.widgets if widget.element.kind == "tab"]
+    icons = {icon for label, icon in tabs if say(label, screen.language) in labels}
+    done_twice = {say(sign["want"], screen.language) for key, sign in signs.items() if key in icons}
+    wants = [widget.want for widget in screen.widgets]
+    return [widget for widget in screen.widgets if wants.count(widget.want) == 1 and widget.want not in done_twice]

@@ -114,8 +114,9 @@ def table_samples(table: Table, held_out: bool = False, each: int = 3) -> list[S
     made = Samples(table, voice)
     if table.data.matrix:
         asks = arithmetic.asks(table.data.matrix, voice)
-        made.ask("table_qa", [ask for ask in asks if not (table.data.summed and ask.kind in _BEFORE_SUMS)], 2 * each)
-    made.ask("table_qa", _lookups(table.data, voice), each)
+        made.ask("table_qa", [ask for ask in asks if not (table.data.summed and ask.kind in _BEFORE_SUMS)], 3 * each)
+    else:
+        made.ask("table_qa", _lookups(table.data, voice), 2 * each)
     made.ask("table_reading", _structure(table, voice), 1)
     made.find(table.of_kind("cell", "title"), each, points=1)
     made.name([element for element in table.of_kind("cell") if element.text], each, written=True)
@@ -136,7 +137,7 @@ def _lines_of_text(table: Table) -> list[str]:
 
 
 def _lookups(data: TableData, voice: Voice) -> list[Ask]:
-    """What stands where, and which row it is that has something."""
+    """What stands where in a table of records, and which row it is that has something."""
     found = []
     for c, header in enumerate(data.headers):
         entries = [row[c] for row in data.values]

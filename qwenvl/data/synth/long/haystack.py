@@ -67,8 +67,8 @@ def samples(spec: HaystackSpec, seed: int, index: int) -> list[Sample]:
 
 def _spec_of(spec: HaystackSpec, name: str, language: Language) -> Strict:
     generator = generator_named(name)
-    asked = {"language": language} if "language" in generator.spec_type().model_fields else {}
-    return generator.read_spec(spec.settings.get(name, {}) | asked, f"settings of {name!r}")
+    told = generator.told(language, spec.held_out)
+    return generator.read_spec(spec.settings.get(name, {}) | told, f"settings of {name!r}")
 
 
 def _pictures(

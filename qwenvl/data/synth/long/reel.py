@@ -127,7 +127,7 @@ def events(reel: Clip, language: Language, rng: np.random.Generator, held_out: b
 
 
 def dialogue(reel: Clip, language: Language, rng: np.random.Generator, held_out: bool) -> Sample | None:
-    """Two to four questions, one of them late."""
+    """Two to four questions, one of them late. The list of all events comes last: it would answer the others."""
     late = needle(reel, language, rng, held_out)
     if late is None:
         return None
@@ -136,6 +136,7 @@ def dialogue(reel: Clip, language: Language, rng: np.random.Generator, held_out:
         found = clip_questions(reel, task, language, "chat", rng, held_out)
         chosen += [one for one in found if one.extra["question"] != late.extra["question"]][:1]
     order = [chosen[place] for place in rng.permutation(len(chosen)).tolist()]
+    order.sort(key=lambda one: one.task == "clip_events")
     messages: list[Message] = []
     for number, one in enumerate(order):
         asked, said = one.messages

@@ -63,8 +63,12 @@ class Reader:
 
 
 def samples(spec: TextSpec, seed: int, index: int) -> list[Sample]:
-    """The Samples about page `index`, as generators.py has it: one for each task that the page allows."""
-    return page_samples(make_page(spec, seed, index), spec.tasks)
+    """The Samples about page `index`, as generators.py has it: one for each task that the page allows.
+
+    Signs lie anywhere: nothing says in which order they are to be read.
+    """
+    tasks = [task for task in spec.tasks if spec.kind == "pages" or task != "reading_order"]
+    return page_samples(make_page(spec, seed, index), tasks)
 
 
 def page_samples(page: Page, tasks: Sequence[TextTask]) -> list[Sample]:

@@ -20,6 +20,8 @@ PAGE_VERSION = 1
 
 Align = Literal["left", "right", "center", "justify"]
 _LEAST_SIDE = 64
+_MOST_PIXELS = 2**26
+"""Of a page. Larger ones take minutes each, and what reads pictures takes them for an attack."""
 
 
 class BackgroundSpec(Ranged):
@@ -147,6 +149,8 @@ class TextSpec(Ranged):
             raise ValueError(f"short_size: pictures and papers have sides of at least {_LEAST_SIDE} pixels")
         if min(self.aspect_ratio[0], self.paper.aspect_ratio[0]) < 1:
             raise ValueError("aspect_ratio: long side by short side, from 1 on; `landscape` says which is which")
+        if max(side.short_size[1] ** 2 * side.aspect_ratio[1] for side in (self, self.paper)) > _MOST_PIXELS:
+            raise ValueError(f"short_size, aspect_ratio: a picture or paper may have {_MOST_PIXELS:,} pixels; give smaller ones")
         return self
 
 
