@@ -55,3 +55,17 @@ def scene_sources() -> None:
         names.noun("dog", "en")
     except QwenVLError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def figure_sources(scene_sources: None) -> None:
+    """Figures are drawn with the fonts of pages of text too."""
+    import numpy as np
+
+    from qwenvl.data.synth.figures.lettering import draw_family
+    from qwenvl.data.synth.fonts import FontError
+
+    try:
+        draw_family(np.random.default_rng(0))
+    except FontError as error:
+        pytest.skip(str(error))

@@ -52,6 +52,7 @@ def make_books(options: Books) -> int:
     from itertools import islice
 
     from qwenvl.cli.options import UsageError
+    from qwenvl.cli.progress import counted, progress
     from qwenvl.config import validate
     from qwenvl.data.documents.convert import find_sources
     from qwenvl.data.shards import LONG, ShardWriter
@@ -65,8 +66,8 @@ def make_books(options: Books) -> int:
     spec = validate({**asked, "held_out": options.held_out_phrasing}, BookSpec, "options")
     left_out: Counter[str] = Counter()
     pages = kept_pages([(source.path, source.name) for source in find_sources(options.inputs, "pdf")], left_out)
-    with ShardWriter(options.out, **LONG) as writer:
-        for sample in islice(books(pages, spec, options.seed), options.limit):
+    with ShardWriter(options.out, **LONG) as writer, progress("reading", options.limit) as advance:
+        for sample in counted(islice(books(pages, spec, options.seed), options.limit), advance):
             writer.add(sample)
     print(f"{options.out}: {writer.written} samples")
     if left_out:

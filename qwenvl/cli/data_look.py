@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from qwenvl.cli.options import FromOne, FromZero, Text
-from qwenvl.cli.progress import progress
+from qwenvl.cli.progress import counted, progress
 
 if TYPE_CHECKING:
     from qwenvl.data.packed_rows import PackedRows
@@ -78,7 +78,7 @@ def inspect(options: Inspect) -> int:
     samples, processor, style = _open(options)
     counts: Counter[str] = Counter()
     with progress("reading", options.count) as advance:
-        page = samples_page(str(options.source), _counted(islice(samples, options.count), advance), processor, style, counts)
+        page = samples_page(str(options.source), counted(islice(samples, options.count), advance), processor, style, counts)
     if not counts.total():
         raise QwenVLError(f"{options.source}: no sample from number {options.start} on; give other shards, or another --start")
     with atomic_write(options.out) as temporary:
@@ -100,7 +100,7 @@ def stats(options: Stats) -> int:
         raise QwenVLError(f"--out {options.out}: is a folder; give the name of a file")
     samples, processor, style = _open(options)
     with progress("measuring", options.count) as advance:
-        found = gather(_counted(islice(samples, options.count), advance), processor, style)
+        found = gather(counted(islice(samples, options.count), advance), processor, style)
     if not found.tokens and not found.refused:
         raise QwenVLError(f"{options.source}: has no samples; give other shards")
     summary = found.record()
@@ -116,12 +116,6 @@ def stats(options: Stats) -> int:
         with atomic_write(options.out.with_suffix(".json")) as temporary:
             temporary.write_text(record + "\n", encoding="utf-8")
     return 0 if found.tokens else 1
-
-
-def _counted(samples: Iterable[Sample | QwenVLError], advance: Callable[[int], None]) -> Iterator[Sample | QwenVLError]:
-    for sample in samples:
-        yield sample
-        advance(1)
 
 
 def _open(options: Inspect | Stats) -> tuple[Iterator[Sample | QwenVLError], Processor, Style]:

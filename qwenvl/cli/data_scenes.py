@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from qwenvl.cli.options import FromZero
-from qwenvl.cli.progress import progress
+from qwenvl.cli.progress import counted, progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -268,12 +267,6 @@ def save_pictures(options: Pictures) -> int:
     return 0
 
 
-def _counted(texts: Iterator[str], advance: Callable[[int], None]) -> Iterator[str]:
-    for text in texts:
-        yield text
-        advance(1)
-
-
 def train_vocabulary(options: Vocabulary) -> int:
     from qwenvl.data.vocabulary import corpus
     from qwenvl.processing.tokenizer import train_tokenizer
@@ -281,7 +274,7 @@ def train_vocabulary(options: Vocabulary) -> int:
 
     make_folder(options.out)
     with progress("reading", options.texts) as advance:
-        tokenizer = train_tokenizer(_counted(corpus(options.seed, options.texts), advance), options.size)
+        tokenizer = train_tokenizer(counted(corpus(options.seed, options.texts), advance), options.size)
     tokenizer.save(options.out)
     print(f"{options.out / 'tokenizer.json'}: {tokenizer.vocab_size} tokens")
     return 0

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from qwenvl.data.outlines import regions_of
 from qwenvl.processing.encode import Processor
 from qwenvl.processing.grid import frame_size
 from qwenvl.processing.image import uncut_patches
 from qwenvl.processing.regions import read_places
-from qwenvl.types import IGNORE_INDEX, CoordinatesPart, Encoded, QwenVLError, Region, RegionPart, Sample, Style
+from qwenvl.types import IGNORE_INDEX, Encoded, QwenVLError, Region, Sample, Style
 
 MOST_FRAMES = 8
 """Frames of a clip that are shown."""
@@ -81,7 +82,7 @@ def samples_page(
 
 def read_back(sample: Sample, encoded: Encoded, processor: Processor) -> list[Place]:
     """The places that the ids name, told which picture they lie in by the Sample's own, which come in the same order."""
-    written = [region for message in sample.messages for part in message.parts for region in _regions(part)]
+    written = [region for message in sample.messages for part in message.parts for region in regions_of(part)]
     sides = [frame_size(grid, processor.config.vision.patch_size) for grid in encoded.grids.tolist()]
     images = [side for side, is_image in zip(sides, _are_images(sample), strict=True) if is_image]
     text = _text(encoded, processor)
@@ -94,12 +95,6 @@ def read_back(sample: Sample, encoded: Encoded, processor: Processor) -> list[Pl
         elif len(images) == 1:  # places within other text, as an action's arguments: no pairs to be made
             places += [Place(region, None) for region in regions]
     return places
-
-
-def _regions(part: object) -> Sequence[Region]:
-    if isinstance(part, RegionPart):
-        return part.regions
-    return (part.region,) if isinstance(part, CoordinatesPart) else ()
 
 
 def _are_images(sample: Sample) -> Iterator[bool]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
 from qwenvl.processing.image import open_image
-from qwenvl.types import CoordinatesPart, Region, RegionPart, Sample
+from qwenvl.types import CoordinatesPart, Part, Region, RegionPart, Sample
 
 COLOUR = (255, 0, 255)
 _DOT = 3
@@ -18,13 +20,13 @@ def outlined(sample: Sample) -> list[Image.Image]:
     pictures = [open_image(part.image).copy() for part in sample.images]
     for message in sample.messages:
         for part in message.parts:
-            for region in _regions(part):
+            for region in regions_of(part):
                 if region.image < len(pictures):
                     _outline(pictures[region.image], region)
     return pictures
 
 
-def _regions(part: object) -> Sequence[Region]:
+def regions_of(part: Part) -> Sequence[Region]:
     if isinstance(part, CoordinatesPart):
         return (part.region,)
     return part.regions if isinstance(part, RegionPart) else ()
@@ -40,6 +42,15 @@ def _outline(picture: Image.Image, region: Region) -> None:
         pen.rectangle((*points[0], *points[1]), outline=COLOUR, width=width)
     else:
         pen.line([*points, *points[:2]], fill=COLOUR, width=width, joint="curve")
+
+
+def thumbnail_url(picture: Image.Image, side: int, quality: int = 75) -> str:
+    """A picture made smaller to fit a square, if it does not, as a JPEG in a data URL."""
+    small = picture.convert("RGB")
+    small.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    file = io.BytesIO()
+    small.save(file, "jpeg", quality=quality)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def sheet(pictures: Sequence[Image.Image], columns: int = 4, side: int = 320, gap: int = 6) -> Image.Image:

@@ -20,22 +20,14 @@ from qwenvl.data.synth.figures.chart import make_chart
 from qwenvl.data.synth.figures.chart_data import ChartSpec, nice_axis
 from qwenvl.data.synth.figures.form import FormSpec, make_form
 from qwenvl.data.synth.figures.icon import IconSpec, icon_keys, icon_mask, make_icon
-from qwenvl.data.synth.figures.lettering import draw_family
 from qwenvl.data.synth.figures.screen import ScreenSpec, make_screen, screen_samples
 from qwenvl.data.synth.figures.table import make_table
 from qwenvl.data.synth.figures.table_data import HEADERS, TableSpec
 from qwenvl.data.synth.figures.words import Group, book
-from qwenvl.data.synth.fonts import FontError
 from qwenvl.data.wording import Voice
 from tests.figures import KINDS, said
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _figure_sources(scene_sources: None) -> None:
-    try:
-        draw_family(np.random.default_rng(0))
-    except FontError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("figure_sources")
 
 
 def voice(seed: int = 0, language: Any = "en") -> Voice:

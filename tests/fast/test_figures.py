@@ -33,13 +33,7 @@ SOLID = ("bar", "cell", "point", "slice", "box")
 FAMILIES = ("qwen_vl", "qwen2_vl", "qwen2_5_vl")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _figure_sources(scene_sources: None) -> None:
-    """Figures are drawn with the fonts of pages of text too."""
-    try:
-        draw_family(np.random.default_rng(0))
-    except FontError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("figure_sources")
 
 
 @cache

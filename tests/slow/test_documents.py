@@ -5,6 +5,7 @@ The documents are those of Debian packages (make system installs them); without 
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 
 from benchmarks.documents import CLOSE, html_ink, pdf_ink, second_browser, slack
-from qwenvl.data.documents.convert import ConvertError, Job, Outcome, Pages, check_folder, find_sources, plan
+from qwenvl.data.documents.convert import Job, Outcome, Pages, check_folder, find_sources, plan
 from qwenvl.data.documents.html import CHROMIUM, Browser, HtmlSpec
 from qwenvl.data.documents.page import DocumentError, NoPage, Page, Pixels, ReaderError
 from qwenvl.data.documents.page_rules import HTML_RULES
@@ -193,7 +194,7 @@ def test_what_is_no_page_is_one_line(tmp_path: Path) -> None:
 
 @contextmanager
 def awkward(job: Job, roots: Mapping[str, Path]) -> Iterator[Pages]:
-    """A reader that crashes on one file, does not come back from another, and makes a mistake on a third."""
+    """A reader that crashes on one file, does not come back from another, makes a mistake on a third, and fills the disk."""
 
     def pages(path: Path, name: str) -> Iterator[Page | NoPage]:
         if path.stem == "crash":
@@ -202,6 +203,8 @@ def awkward(job: Job, roots: Mapping[str, Path]) -> Iterator[Pages]:
             time.sleep(1000)
         if path.stem == "mistake":
             raise KeyError("a mistake of ours")
+        if path.stem == "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "part-00000.parquet")
         yield NoPage(name, 1, "a page")
 
     yield pages
@@ -220,11 +223,17 @@ def test_a_crash_or_a_hang_takes_its_file_and_nothing_else(tmp_path: Path, files
     assert total.dropped == {"a page": 3}
 
 
-def test_a_mistake_of_ours_ends_the_run_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "mistake.pdf").touch()
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [("mistake", RuntimeError, r"Traceback[\s\S]*KeyError: 'a mistake of ours'"), ("full", OSError, "No space left on device")],
+)
+def test_what_is_no_files_fault_ends_the_run(name: str, error: type[Exception], message: str, tmp_path: Path) -> None:
+    """A bug keeps its traceback, and a full disk is not taken for a file that crashes its reader."""
+    (tmp_path / f"{name}.pdf").touch()
     units, total = plan(find_sources([tmp_path], "pdf"), Job(kind="pdf"), tmp_path / "out")
-    with pytest.raises(ConvertError, match="KeyError: 'a mistake of ours'"):
+    with pytest.raises(error, match=message):
         convert_all(units, Job(kind="pdf"), tmp_path / "out", 1, total.add, awkward)
+    assert not total.damaged
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])

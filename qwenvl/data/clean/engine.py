@@ -107,8 +107,9 @@ def worker_count(engine: Engine) -> int:
 def on_workers(make: Callable[[], Work], numbers: Sequence[int], engine: Engine) -> Iterator[int]:
     """Call `make()(number)` for every number, in as many processes as the engine has; yield each number as it is done.
 
-    `make` is called once in each process and must be picklable. A QwenVLError of the work is raised here, as a CleanError of the
-    same words; any other is a bug and comes as daft's RuntimeError with its traceback. CleanError too where daft ends early.
+    `make` is called once in each process and must be picklable. A QwenVLError or OSError of the work is raised here as a
+    CleanError of one line; any other is a bug and comes as daft's RuntimeError with its traceback. CleanError too where daft
+    ends early.
     """
     if not numbers:
         return
@@ -133,6 +134,8 @@ def on_workers(make: Callable[[], Work], numbers: Sequence[int], engine: Engine)
                     complaints.append("")
                 except QwenVLError as error:
                     complaints.append(str(error))
+                except OSError as error:  # a full disk, say
+                    complaints.append(f"{error.filename}: {error.strerror}" if error.filename else str(error))
             return complaints
 
     worker: Any = Worker()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-
 from qwenvl.data.clean.images import decode
 from qwenvl.data.clean.inputs import Pair
+from qwenvl.data.outlines import thumbnail_url
 from qwenvl.processing.image import ImageError
 
 SIDE = 160
@@ -53,10 +50,7 @@ def thumbnail(pair: Pair) -> str | None:
         picture = decode(pair.content())
     except (ImageError, OSError, ValueError):
         return None
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    file = io.BytesIO()
-    picture.save(file, "jpeg", quality=75)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return thumbnail_url(picture, SIDE)
 
 
 def page(data: Mapping[str, Any], examples: Mapping[str, Mapping[str, Sequence[Example]]]) -> str:

@@ -7,9 +7,7 @@ its file with it, not the run (`pool`).
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
 from pydantic import Field
 
 from qwenvl.config import Count, Strict
@@ -27,6 +24,7 @@ from qwenvl.data.documents.page import DocumentError, NoPage, Page
 from qwenvl.data.documents.page_rules import PageRules
 from qwenvl.data.documents.pdf import PdfSpec, read_pdf
 from qwenvl.data.documents.samples import PAGE_TASKS, PageTask, page_samples
+from qwenvl.data.outlines import thumbnail_url
 from qwenvl.data.shards import write_shard
 from qwenvl.runtime import atomic_write
 from qwenvl.types import QwenVLError, RegionError, Sample
@@ -212,7 +210,7 @@ def _kept(page: Page | NoPage, job: Job, outcome: Outcome) -> list[Sample]:
     outcome.failed.update(list(failed))
     shown = outcome.examples.setdefault(first, [])
     if len(shown) < EXAMPLES:
-        shown.append({"page": page.name, "statistic": str(statistic)[:80], "picture": thumbnail(page.image)})
+        shown.append({"page": page.name, "statistic": str(statistic)[:80], "picture": thumbnail_url(page.image, SIDE)})
     return []
 
 
@@ -226,15 +224,6 @@ def _count(page: Page, samples: Sequence[Sample], counts: Counter[str]) -> None:
     for sample in samples:
         counts[f"task: {sample.task}"] += 1
         counts[f"language: {sample.language}"] += 1
-
-
-def thumbnail(image: Image.Image) -> str:
-    """A small picture as a data URL."""
-    small = image.convert("RGB")
-    small.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    file = io.BytesIO()
-    small.save(file, "jpeg", quality=75)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -50,7 +51,8 @@ def convert_all(
 ) -> None:
     """Convert all units with so many processes; `done` is told what has become of each. Every end of this call ends them too.
 
-    Raises ConvertError for a mistake in a process that is no file's fault.
+    What is no file's fault ends the run: ConvertError, or OSError (a full disk), where one line tells it; RuntimeError with the
+    traceback of the process for a bug.
     """
     pool = _Pool(job, out, make_reader, patience)
     waiting = deque(_Task(unit) for unit in units)
@@ -93,8 +95,10 @@ class _Pool:
         elif kind == "done":
             worker.task = None
             done(said)
+        elif isinstance(said, OSError):
+            raise said
         else:
-            raise ConvertError(said)
+            raise ConvertError(said) if kind == "error" else RuntimeError(said)
         return None
 
     def replace(self, worker: _Worker, reason: str) -> _Task:
@@ -148,8 +152,11 @@ def _work(connection: Connection, job: Job, out: Path, make_reader: Reader) -> N
                 roots.update({source.name: source.root for source in task.unit.sources})
                 outcome = convert_unit(task.unit, job, out, pages, task.skip, lambda name: connection.send(("file", name)))
                 connection.send(("done", outcome))
-    except (EOFError, OSError):
+    except (EOFError, ConnectionError):
         return  # the parent is gone
-    except Exception as error:
-        said = str(error) if isinstance(error, QwenVLError) else f"{type(error).__name__}: {error}"
-        connection.send(("error", said))
+    except QwenVLError as error:
+        connection.send(("error", str(error)))
+    except OSError as error:  # a full disk, say: no file's fault
+        connection.send(("error", OSError(error.errno, error.strerror, error.filename)))
+    except Exception:  # a bug: its traceback is worth more than its name, and does not travel by itself
+        connection.send(("bug", f"a process that converts documents:\n{traceback.format_exc()}"))

@@ -15,12 +15,13 @@ import numpy as np
 
 from qwenvl.data.documents.convert import Job, Outcome, chance
 from qwenvl.data.inspect_samples import drawing
+from qwenvl.data.outlines import regions_of
 from qwenvl.data.shards import ShardReader
 from qwenvl.families.spec import Markup
 from qwenvl.processing.image import open_image
 from qwenvl.processing.regions import parts_text
 from qwenvl.runtime import atomic_write
-from qwenvl.types import CoordinatesPart, Region, RegionPart, Sample
+from qwenvl.types import Region, Sample
 
 SHOWN_PAGES, SHOWN_EXAMPLES = 12, 6
 SHOWN_TEXT = 6000
@@ -114,15 +115,12 @@ def _section(sample: Sample) -> str:
     markup = Markup(style="json") if sample.task == "document_parsing" else Markup()
     answer = parts_text(sample.messages[-1].parts, markup, {0: picture.size})
     title = (
-        f"<b>{html.escape(sample.id)}</b><br><small>{html.escape(sample.language)}, {len(list(_regions(sample)))} places</small>"
+        f"<b>{html.escape(sample.id)}</b><br><small>{html.escape(sample.language)}, {len(_answered(sample))} places</small>"
     )
     text = html.escape(answer[:SHOWN_TEXT] + ("…" if len(answer) > SHOWN_TEXT else ""))
-    return f"<section>{drawing(np.asarray(picture), list(_regions(sample)))}<div>{title}<pre>{text}</pre></div></section>"
+    return f"<section>{drawing(np.asarray(picture), _answered(sample))}<div>{title}<pre>{text}</pre></div></section>"
 
 
-def _regions(sample: Sample) -> Iterator[Region]:
-    for part in sample.messages[-1].parts:
-        if isinstance(part, RegionPart):
-            yield from part.regions
-        elif isinstance(part, CoordinatesPart):
-            yield part.region
+def _answered(sample: Sample) -> list[Region]:
+    """The places of the answer."""
+    return [region for part in sample.messages[-1].parts for region in regions_of(part)]

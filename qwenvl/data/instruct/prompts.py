@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
-
+from qwenvl.data.outlines import thumbnail_url
 from qwenvl.data.shown import Named, Shown
 from qwenvl.data.synth.names import Language
 from qwenvl.data.wording import plain
@@ -67,18 +64,9 @@ def request(shown: Shown, kind: Kind, language: Language, with_picture: bool = F
     system = f"{prompts[kind][language]}\n\n{prompts['rules'][language]}"
     content: str | list[dict[str, Any]] = facts(shown)
     if with_picture:
-        picture = {"type": "image_url", "image_url": {"url": _data_url(open_image(shown.picture.image))}}
+        picture = {"type": "image_url", "image_url": {"url": thumbnail_url(open_image(shown.picture.image), LARGEST, _QUALITY)}}
         content = [picture, {"type": "text", "text": content}]
     return [{"role": "system", "content": system}, {"role": "user", "content": content}]
-
-
-def _data_url(picture: Image.Image) -> str:
-    if max(picture.size) > LARGEST:
-        picture = picture.copy()
-        picture.thumbnail((LARGEST, LARGEST))
-    file = io.BytesIO()
-    picture.save(file, "jpeg", quality=_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def questions(kind: Kind, language: Language) -> Sequence[str]:

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from qwenvl.data.synth.names import Language
+
 Item = TypeVar("Item")
 
 
@@ -23,3 +25,10 @@ def between(rng: np.random.Generator, low: float, high: float) -> float:
 def whole(rng: np.random.Generator, low: int, high: int) -> int:
     """A whole number from low to high, both included."""
     return low + int(rng.random() * (high - low + 1))
+
+
+def draw_language(rng: np.random.Generator, wanted: str) -> Language:
+    """As wanted, or either of the two for "both"."""
+    if wanted == "both":
+        return "zh" if rng.random() < 0.5 else "en"
+    return "zh" if wanted == "zh" else "en"

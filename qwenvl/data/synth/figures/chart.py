@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 from qwenvl.data.documents.blocks import Block, Rows, table_rows
 from qwenvl.data.documents.qwenvl_html import document_parts
 from qwenvl.data.formats import json_text
-from qwenvl.data.synth.draws import between, whole
+from qwenvl.data.synth.draws import between, draw_language, whole
 from qwenvl.data.synth.figures import arithmetic, chart_marks
 from qwenvl.data.synth.figures.arithmetic import Matrix, number, shown
 from qwenvl.data.synth.figures.asking import Ask, Samples, put, voice_of
 from qwenvl.data.synth.figures.canvas import Canvas
 from qwenvl.data.synth.figures.chart_data import KIND_NAMES, ChartData, ChartSpec, Cloud, draw_data
 from qwenvl.data.synth.figures.chart_frame import Plot, draw_axes, draw_legend, draw_level_axes, draw_look, draw_title
-from qwenvl.data.synth.figures.figure import Figure, draw_language, generator
+from qwenvl.data.synth.figures.figure import Figure, generator
 from qwenvl.data.synth.figures.style import colour_name
 from qwenvl.data.wording import Voice
 from qwenvl.types import Sample

@@ -11,10 +11,10 @@ from pydantic import model_validator
 
 from qwenvl.data.documents.blocks import Block
 from qwenvl.data.synth import fonts
-from qwenvl.data.synth.draws import between, pick
+from qwenvl.data.synth.draws import between, draw_language, pick
 from qwenvl.data.synth.figures.asking import Ask, Samples, put, voice_of
 from qwenvl.data.synth.figures.canvas import OVERSAMPLING, Box, Canvas, Colour, union
-from qwenvl.data.synth.figures.figure import Element, Figure, FigureSpec, draw_language, generator
+from qwenvl.data.synth.figures.figure import Element, Figure, FigureSpec, generator
 from qwenvl.data.synth.figures.lettering import Type, draw_family
 from qwenvl.data.synth.figures.molecule import Bond, Molecule, draw_molecule
 from qwenvl.data.synth.figures.molecule_layout import Point, lay_out

@@ -12,10 +12,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from qwenvl.data.documents.blocks import Block
-from qwenvl.data.synth.draws import between, pick, whole
+from qwenvl.data.synth.draws import between, draw_language, pick, whole
 from qwenvl.data.synth.figures.asking import Ask, Samples, put, voice_of
 from qwenvl.data.synth.figures.canvas import Box, Canvas, Colour, union
-from qwenvl.data.synth.figures.figure import Element, Figure, FigureSpec, draw_language, generator
+from qwenvl.data.synth.figures.figure import Element, Figure, FigureSpec, generator
 from qwenvl.data.synth.figures.lettering import Type, draw_family
 from qwenvl.data.synth.figures.words import book
 from qwenvl.types import Sample

@@ -108,8 +108,3 @@ FIGURES_VERSION = 1
 """Raised by every change of this package that moves a pixel or a label."""
 
 
-def draw_language(rng: np.random.Generator, wanted: Language | str) -> Language:
-    """The language of a figure: as wanted, or either of the two for "both"."""
-    if wanted == "both":
-        return "zh" if rng.random() < 0.5 else "en"
-    return "zh" if wanted == "zh" else "en"

@@ -9,11 +9,11 @@ import numpy as np
 from pydantic import model_validator
 
 from qwenvl.data.formats import key_values, read_text, spot_text
-from qwenvl.data.synth.draws import between, pick
+from qwenvl.data.synth.draws import between, draw_language, pick
 from qwenvl.data.synth.figures import fields
 from qwenvl.data.synth.figures.asking import Ask, Samples, voice_of
 from qwenvl.data.synth.figures.canvas import Canvas
-from qwenvl.data.synth.figures.figure import Element, Figure, FigureSpec, draw_language, generator
+from qwenvl.data.synth.figures.figure import Element, Figure, FigureSpec, generator
 from qwenvl.data.synth.figures.form_layouts import LAYOUTS, SHAPES
 from qwenvl.data.synth.figures.form_sheet import Sheet
 from qwenvl.data.synth.figures.lettering import draw_family

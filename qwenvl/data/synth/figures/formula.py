@@ -12,10 +12,10 @@ from pydantic import model_validator
 
 from qwenvl.data.documents.blocks import Block
 from qwenvl.data.synth import fonts
-from qwenvl.data.synth.draws import between, pick, whole
+from qwenvl.data.synth.draws import between, draw_language, pick, whole
 from qwenvl.data.synth.figures.asking import Samples, put, voice_of
 from qwenvl.data.synth.figures.canvas import Canvas
-from qwenvl.data.synth.figures.figure import Element, Figure, FigureError, FigureSpec, draw_language, generator
+from qwenvl.data.synth.figures.figure import Element, Figure, FigureError, FigureSpec, generator
 from qwenvl.data.synth.figures.lettering import draw_family
 from qwenvl.data.synth.figures.style import draw_theme
 from qwenvl.data.synth.figures.words import book

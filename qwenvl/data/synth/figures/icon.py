@@ -13,10 +13,10 @@ from PIL import Image, ImageDraw
 from pydantic import Field, model_validator
 
 from qwenvl.data.synth import fonts
-from qwenvl.data.synth.draws import between, pick, whole
+from qwenvl.data.synth.draws import between, draw_language, pick, whole
 from qwenvl.data.synth.figures.asking import Ask, Samples, put, voice_of
 from qwenvl.data.synth.figures.canvas import OVERSAMPLING, Box, Canvas, Colour
-from qwenvl.data.synth.figures.figure import Element, Figure, FigureSpec, draw_language, generator
+from qwenvl.data.synth.figures.figure import Element, Figure, FigureSpec, generator
 from qwenvl.data.synth.figures.lettering import draw_family
 from qwenvl.data.synth.figures.style import HUES, draw_theme, legible
 from qwenvl.data.synth.figures.words import book, say

@@ -8,11 +8,11 @@ from typing import ClassVar
 from pydantic import model_validator
 
 from qwenvl.data.documents.blocks import Block
-from qwenvl.data.synth.draws import between, pick, whole
+from qwenvl.data.synth.draws import between, draw_language, pick, whole
 from qwenvl.data.synth.figures.asking import Ask, Samples, put, voice_of
 from qwenvl.data.synth.figures.canvas import Box, Canvas
 from qwenvl.data.synth.figures.engrave import Extent, Staff, needed, system
-from qwenvl.data.synth.figures.figure import Element, Figure, FigureSpec, draw_language, generator
+from qwenvl.data.synth.figures.figure import Element, Figure, FigureSpec, generator
 from qwenvl.data.synth.figures.lettering import draw_family
 from qwenvl.data.synth.figures.style import draw_theme
 from qwenvl.data.synth.figures.tune import Tune, compose

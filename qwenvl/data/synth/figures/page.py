@@ -15,11 +15,11 @@ from pydantic import Field, model_validator
 
 from qwenvl.data.documents.blocks import Block
 from qwenvl.data.formats import read_text, spot_text
-from qwenvl.data.synth.draws import between, pick, whole
+from qwenvl.data.synth.draws import between, draw_language, pick, whole
 from qwenvl.data.synth.figures import fields, prose
 from qwenvl.data.synth.figures.asking import Samples, put, voice_of
 from qwenvl.data.synth.figures.canvas import Canvas
-from qwenvl.data.synth.figures.figure import Figure, FigureSpec, draw_language, generator
+from qwenvl.data.synth.figures.figure import Figure, FigureSpec, generator
 from qwenvl.data.synth.figures.formula import MathFont
 from qwenvl.data.synth.figures.lettering import draw_family
 from qwenvl.data.synth.figures.press import Column, Press

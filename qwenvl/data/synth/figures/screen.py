@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from qwenvl.data.formats import phone_step, spot_text
-from qwenvl.data.synth.draws import between, pick, whole
+from qwenvl.data.synth.draws import between, draw_language, pick, whole
 from qwenvl.data.synth.figures.asking import Ask, Samples, put, voice_of
 from qwenvl.data.synth.figures.canvas import Canvas
-from qwenvl.data.synth.figures.figure import Figure, FigureSpec, draw_language, generator
+from qwenvl.data.synth.figures.figure import Figure, FigureSpec, generator
 from qwenvl.data.synth.figures.screen_desktop import DESKTOP
 from qwenvl.data.synth.figures.screen_mobile import MOBILE
 from qwenvl.data.synth.figures.widgets import Kit, Widget, draw_skin

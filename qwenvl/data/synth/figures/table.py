@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 from qwenvl.data.documents.blocks import Block, Cell, Rows
 from qwenvl.data.documents.qwenvl_html import document_parts
 from qwenvl.data.formats import json_text, read_text, spot_text
-from qwenvl.data.synth.draws import between, whole
+from qwenvl.data.synth.draws import between, draw_language, whole
 from qwenvl.data.synth.figures import arithmetic
 from qwenvl.data.synth.figures.asking import Ask, Samples, put, voice_of
 from qwenvl.data.synth.figures.canvas import Canvas, union
-from qwenvl.data.synth.figures.figure import Element, Figure, draw_language, generator
+from qwenvl.data.synth.figures.figure import Element, Figure, generator
 from qwenvl.data.synth.figures.lettering import draw_family
 from qwenvl.data.synth.figures.style import draw_theme
 from qwenvl.data.synth.figures.table_data import HEADERS, TableData, TableSpec, draw_table_data

@@ -8,10 +8,9 @@ from pydantic import Field, model_validator
 from qwenvl.config import ConfigError, Strict
 from qwenvl.data.length import Ruler
 from qwenvl.data.synth.draws import between
-from qwenvl.data.synth.names import Language
 from qwenvl.families import find_preset
 
-LONG_VERSION = 1
+LONG_VERSION = 2
 """Raised by every change of this package that changes a sample."""
 
 
@@ -49,7 +48,3 @@ def stream(kind: int, seed: int, index: int) -> np.random.Generator:
     if seed < 0 or index < 0:
         raise ConfigError(f"long sample (seed {seed}, index {index}): seed and index count from 0")
     return np.random.default_rng((LONG_VERSION, kind, seed, index))
-
-
-def draw_language(rng: np.random.Generator, wanted: str) -> Language:
-    return ("en", "zh")[int(rng.integers(2))] if wanted == "both" else "zh" if wanted == "zh" else "en"

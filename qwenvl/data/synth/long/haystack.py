@@ -16,8 +16,9 @@ from qwenvl.config import Strict
 from qwenvl.data.dialogues.strategies import needle
 from qwenvl.data.scene_recipe import draw
 from qwenvl.data.shown import Shown, gather
+from qwenvl.data.synth.draws import draw_language
 from qwenvl.data.synth.generators import generator_named
-from qwenvl.data.synth.long.budget import LongSpec, draw_language, stream
+from qwenvl.data.synth.long.budget import LongSpec, stream
 from qwenvl.data.synth.names import Language
 from qwenvl.data.wording import Voice
 from qwenvl.types import Sample

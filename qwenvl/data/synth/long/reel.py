@@ -16,8 +16,8 @@ from pydantic import Field, field_validator
 from qwenvl.data.clips import clip_questions
 from qwenvl.data.scene_recipe import draw
 from qwenvl.data.synth.clip import Clip, ClipSpec, Track, generate_clip
-from qwenvl.data.synth.draws import whole
-from qwenvl.data.synth.long.budget import LongSpec, draw_language, stream
+from qwenvl.data.synth.draws import draw_language, whole
+from qwenvl.data.synth.long.budget import LongSpec, stream
 from qwenvl.data.synth.names import Language
 from qwenvl.types import Message, Sample, VideoPart
 

@@ -16,13 +16,13 @@ from pydantic import Field
 
 from qwenvl.config import Count
 from qwenvl.data.formats import phone_trajectory
-from qwenvl.data.synth.draws import between, pick, whole
+from qwenvl.data.synth.draws import between, draw_language, pick, whole
 from qwenvl.data.synth.figures.figure import Element
 from qwenvl.data.synth.figures.screen import Screen, ScreenSpec, make_screen
 from qwenvl.data.synth.figures.screen_mobile import typed
 from qwenvl.data.synth.figures.widgets import Widget
 from qwenvl.data.synth.figures.words import book, say
-from qwenvl.data.synth.long.budget import LongSpec, draw_language, stream
+from qwenvl.data.synth.long.budget import LongSpec, stream
 from qwenvl.data.synth.names import Language
 from qwenvl.data.wording import Voice, numbers
 from qwenvl.processing.actions import PHONE

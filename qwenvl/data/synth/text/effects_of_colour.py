@@ -7,6 +7,7 @@ clovaai/synthtiger @ c00cc7b, synthtiger/components; the others are ours. Pictur
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import numpy as np
 
@@ -15,11 +16,12 @@ from qwenvl.data.synth.text.background import noise
 from qwenvl.data.synth.text.ranges import Effect, Range, Whole
 
 
-class Photometric(Effect):
+class Photometric(Effect, ABC):
     """Changes colours: (height, width, 3) uint8 to the same."""
 
+    @abstractmethod
     def paint(self, rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """The picture changed."""
 
 
 class Noise(Photometric):

@@ -6,6 +6,7 @@ Ranges of SynthDoG's effects are those it publishes (clovaai/donut @ 4cfcf97, sy
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import numpy as np
@@ -15,11 +16,12 @@ from qwenvl.data.synth.text.ranges import Effect, Range
 from qwenvl.data.synth.text.warp import Cylinder, Homography, Map, Shear, rectangles
 
 
-class Geometric(Effect):
+class Geometric(Effect, ABC):
     """Moves ink. The picture's size (width, height) is that of the document."""
 
+    @abstractmethod
     def draw_map(self, rng: np.random.Generator, size: tuple[int, int]) -> Map | tuple[Map, ...]:
-        raise NotImplementedError
+        """The map of this page, or several, one after the other."""
 
 
 class Elastic(Geometric):
