@@ -231,6 +231,15 @@ def validate(data: Any, model: type[Config], where: str) -> Config:
         raise ConfigError(f"{where}: {in_words('.'.join(path), message)}") from None
 
 
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the keys of `changes`, section by section. Neither is changed."""
+    result = dict(base)
+    for key, value in changes.items():
+        here = result.get(key)
+        result[key] = merged(here, value) if isinstance(here, dict) and isinstance(value, dict) else value
+    return result
+
+
 _YAML_WORDS = {"a valid tuple": "a list", "Tuple": "The list", "a valid dictionary": "a mapping", "Dictionary": "The mapping"}
 
 

@@ -18,7 +18,7 @@ from qwenvl.config import ConfigError
 from qwenvl.data.synth.dense import BACKGROUND
 from qwenvl.models.attention import PackedLayout
 from qwenvl.models.vlm import VisionLanguageModel
-from qwenvl.train.recipe import ObjectiveRecipe
+from qwenvl.train.sections import ObjectiveRecipe
 from qwenvl.types import IGNORE_INDEX, Batch
 
 HEAD_CHUNK = 4096
@@ -26,10 +26,12 @@ HEAD_CHUNK = 4096
 
 
 class Terms(NamedTuple):
-    """sums: loss by name, not yet divided. by_task (tasks, 2): summed plain loss and count of supervised tokens, for the log."""
+    """sums: loss by name, not yet divided. by_task (tasks, 2): summed plain loss and count of supervised tokens, for the log.
+    logged: sums of other numbers, divided in the log as the first loss is."""
 
     sums: dict[str, Tensor]
     by_task: Tensor | None = None
+    logged: Mapping[str, Tensor] = {}
 
 
 class Objective(nn.Module, ABC):
@@ -111,15 +113,7 @@ class NextToken(Objective):
 
     def forward(self, model: VisionLanguageModel, batch: Batch) -> Terms:
         features = model.vision_tower(batch.patches, batch.grids, batch.windows) if len(batch.grids) else None
-        hidden = model(
-            batch.input_ids,
-            batch.position_ids,
-            PackedLayout.of(batch.document_ids, batch.branch_ids),
-            patches=batch.patches,
-            grids=batch.grids,
-            visual_slots=batch.visual_slots,
-            patch_features=features,
-        )
+        hidden = hidden_states(model, batch, features)
         places = (batch.labels != IGNORE_INDEX).nonzero().flatten()
         labels, weights = batch.labels[places], batch.loss_weights[places]
         losses = token_losses(model, hidden.index_select(0, places), labels)
@@ -133,6 +127,21 @@ class NextToken(Objective):
             return None
         pairs = torch.stack([losses, torch.ones_like(losses)], dim=1)
         return losses.new_zeros(self.tasks, 2).index_add_(0, batch.extra["task_ids"][places], pairs)
+
+
+def hidden_states(model: VisionLanguageModel, batch: Batch, features: Tensor | None = None) -> Tensor:
+    """(T, D) of the batch's packed tokens; `features` (P, W) of the tower, where they are there already."""
+    hidden: Tensor = model(
+        batch.input_ids,
+        batch.position_ids,
+        PackedLayout.of(batch.document_ids, batch.branch_ids),
+        patches=batch.patches,
+        grids=batch.grids,
+        visual_slots=batch.visual_slots,
+        patch_features=features,
+        windows=batch.windows,
+    )
+    return hidden
 
 
 def token_losses(model: VisionLanguageModel, hidden: Tensor, labels: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from qwenvl.train.freeze import FIXED
-from qwenvl.train.recipe import OptimRecipe
+from qwenvl.train.sections import OptimRecipe
 
 BLOCK = re.compile(r"vision_tower\.blocks\.(\d+)\.")
 

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
-from qwenvl.config import ConfigError, ModelConfig, Strict, load_yaml, validate
+from qwenvl.config import ConfigError, ModelConfig, Strict, load_yaml, merged, validate
 from qwenvl.data.mixture import MixtureRecipe
 from qwenvl.data.scene_recipe import SceneRecipe
 from qwenvl.families import family_of_preset, find_preset
 from qwenvl.families.spec import FamilySpec, Markup
-
-PARTS = ("vision_tower", "connector", "decoder")
-
-
-def _one_of(*known: str) -> AfterValidator:
-    def check(name: str) -> str:
-        if name not in known:
-            raise ValueError(f"unknown part {name!r}; known: {', '.join(known)}")
-        return name
-
-    return AfterValidator(check)
-
-
-Part = Annotated[str, _one_of(*PARTS)]
-Source = Annotated[str, _one_of(*PARTS, "dense_heads")]
+from qwenvl.train.sections import (
+    EvaluateRecipe,
+    LoraRecipe,
+    ModelRecipe,
+    ObjectiveRecipe,
+    OptimRecipe,
+    ParallelRecipe,
+    Source,
+    TrainRecipe,
+)
 
 
 def _source_of(data: Any) -> str:
@@ -36,56 +31,6 @@ def _source_of(data: Any) -> str:
 
 
 SOURCES = Discriminator(_source_of, custom_error_type="source", custom_error_message="source must be scenes or mixture")
-
-
-class ModelRecipe(Strict):
-    preset: str = "qwen-vl-nano"
-    image_size: int | None = Field(default=None, gt=0)
-    """Side of the picture in pixels for this stage, in families that make all pictures one square; none keeps the preset's."""
-    min_pixels: int | None = Field(default=None, gt=0)
-    """Least area of a picture as the model sees it, in families of native resolution; none keeps the preset's."""
-    max_pixels: int | None = Field(default=None, gt=0)
-    tokenizer: str | None = None
-    """Folder with tokenizer.json; none means the one that ships with the package. Its special tokens may have Qwen-VL's names."""
-
-
-class ObjectiveRecipe(Strict):
-    kind: Literal["next_token", "dense_patches"] = "next_token"
-    dense_weight: float = Field(default=0.0, ge=0)
-    """Weight of the dense patch loss beside next-token prediction."""
-    box_loss_weight: float = Field(default=2.0, ge=0)
-    """Within the dense loss: weight of the box error beside the class error."""
-
-
-class OptimRecipe(Strict):
-    lr: float = Field(gt=0)
-    min_lr: float = Field(default=0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = 1e-6
-    weight_decay: float = Field(default=0.05, ge=0)
-    clip: float = Field(default=1.0, gt=0)
-    schedule: Literal["cosine", "trapezoid"] = "cosine"
-    warmup_steps: int = Field(default=0, ge=0)
-    decay_fraction: float = Field(default=0.25, gt=0, le=1)
-    """Trapezoid only: the last part of the steps, over which the rate falls linearly to min_lr."""
-    lr_multipliers: dict[Part, float] = Field(default_factory=dict)
-    tower_layer_decay: float = Field(default=1.0, gt=0, le=1)
-
-
-class TrainRecipe(Strict):
-    steps: int = Field(ge=0)
-    micro_batch_rows: int = Field(default=16, gt=0)
-    """Rows in one forward pass of one process; the rest of its share of data.rows_per_step is accumulated."""
-    precision: Literal["float32", "bf16"] = "bf16"
-    frozen: tuple[Part, ...] = ()
-    unfreeze_after: dict[Part, int] = Field(default_factory=dict)
-    """Parts frozen for their first so many steps."""
-    checkpoint_every: int = Field(default=200, gt=0)
-    keep_checkpoints: int = Field(default=2, gt=0)
-    log_every: int = Field(default=10, gt=0)
-    curve_every: int = Field(default=200, gt=0)
-    threads: int = Field(default=1, gt=0)
-    """Threads of each process."""
 
 
 class Recipe(Strict):
@@ -106,12 +51,17 @@ class Recipe(Strict):
     data: Annotated[Annotated[SceneRecipe, Tag("scenes")] | Annotated[MixtureRecipe, Tag("mixture")], SOURCES]
     """Scenes drawn row by row, or a mixture of sources (`source: mixture`)."""
     objective: ObjectiveRecipe = ObjectiveRecipe()
+    lora: LoraRecipe | None = None
     optim: OptimRecipe
     train: TrainRecipe
+    parallel: ParallelRecipe = ParallelRecipe()
+    evaluate: EvaluateRecipe | None = None
 
     def model_config_of_stage(self) -> ModelConfig:
         """Raises ConfigError for a size that the model cannot have."""
         config = find_preset(self.model.preset).config
+        if self.model.config:
+            config = validate(merged(config.model_dump(), self.model.config), ModelConfig, "model.config")
         side, patch = self.model.image_size, config.vision.patch_size
         if side is None:
             return config
@@ -144,19 +94,43 @@ class Recipe(Strict):
 def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Read and check a recipe file. Raises ConfigError, one line."""
     recipe = load_yaml(path, Recipe, overrides)
-    never_trained = set(recipe.train.frozen) & set(recipe.train.unfreeze_after)
-    if never_trained:
-        raise ConfigError(f"{path}: {', '.join(sorted(never_trained))} both in train.frozen and in train.unfreeze_after; keep one")
-    if isinstance(recipe.data, MixtureRecipe) and (recipe.objective.kind != "next_token" or recipe.objective.dense_weight):
-        raise ConfigError(f"{path}: a mixture has no dense labels; objective next_token without dense_weight, or data of scenes")
-    if recipe.objective.kind == "dense_patches" and recipe.data.packing != "pictures":
-        raise ConfigError(f"{path}: objective dense_patches reads pictures alone; set data.packing: pictures")
+    if problem := _contradiction(recipe):
+        raise ConfigError(f"{path}: {problem}")
     return recipe
+
+
+def _contradiction(recipe: Recipe) -> str | None:
+    """What two keys say against each other, each of them sound."""
+    train, objective, sharded = recipe.train, recipe.objective, recipe.parallel.data == "fsdp"
+    mixture = isinstance(recipe.data, MixtureRecipe)
+    dense = objective.kind == "dense_patches" or objective.dense_weight > 0
+    never_trained = sorted(set(train.frozen) & set(train.unfreeze_after))
+    checks = {
+        f"{', '.join(never_trained)} both in train.frozen and in train.unfreeze_after; keep one": bool(never_trained),
+        "objective dpo reads pairs of answers; set data.source: mixture, of what `qwenvl data preferences` wrote":
+            objective.kind == "dpo" and not mixture,
+        "objective dpo reads pairs, each a row's document of its own; set data.packing: isolate":
+            objective.kind == "dpo" and mixture and recipe.data.packing != "isolate",
+        "objective.reference adapters_off: there are no adapters; add a lora section, or choose copy or precomputed":
+            objective.kind == "dpo" and objective.reference == "adapters_off" and recipe.lora is None,
+        "a mixture has no dense labels; objective next_token without dense_weight, or data of scenes": mixture and dense,
+        "objective dense_patches reads pictures alone; set data.packing: pictures":
+            objective.kind == "dense_patches" and recipe.data.packing != "pictures",
+        "the dense loss is for parallel.data: replicate; leave objective.dense_weight out with fsdp": dense and sharded,
+        "train.unfreeze_after is for parallel.data: replicate; give train.frozen, and a second run for the rest":
+            sharded and bool(train.unfreeze_after),
+        "lora says what trains; leave train.frozen and train.unfreeze_after out":
+            recipe.lora is not None and bool(train.frozen or train.unfreeze_after),
+        "optim.masters split has weights in bfloat16; set train.precision: bf16":
+            recipe.optim.masters == "split" and train.precision != "bf16",
+    }  # fmt: skip
+    return next((problem for problem, holds in checks.items() if holds), None)
 
 
 RESUMABLE = (
     "name", "run", "deviations", "train.steps", "train.micro_batch_rows", "train.checkpoint_every", "train.keep_checkpoints",
-    "train.log_every", "train.curve_every", "train.threads", "data.workers",
+    "train.log_every", "train.curve_every", "train.threads", "train.activation_checkpointing", "train.compile", "train.not_finite",
+    "train.spike", "data.workers", "parallel.tensor", "evaluate",
 )
 """Keys that may change when a run is resumed: they change neither its data nor, up to rounding, what a step does."""
 
@@ -176,6 +150,6 @@ def _changed(saved: dict[str, Any], now: dict[str, Any], prefix: str) -> list[st
         before, after = saved.get(key), now.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
             changed += _changed(before, after, f"{dotted}.")
-        elif before != after and dotted not in RESUMABLE:
+        elif before != after and not any(dotted == one or dotted.startswith(f"{one}.") for one in RESUMABLE):
             changed.append(dotted)
     return changed

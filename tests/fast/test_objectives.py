@@ -12,7 +12,7 @@ from qwenvl.models.attention import PackedLayout
 from qwenvl.processing.collate import collate
 from qwenvl.train import objectives
 from qwenvl.train.objectives import DensePatches, NextToken, build_objective
-from qwenvl.train.recipe import ObjectiveRecipe
+from qwenvl.train.sections import ObjectiveRecipe
 from qwenvl.types import IGNORE_INDEX, Batch
 from tests.fast.test_packing import QUESTIONS, encoded
 from tests.fast.tiny import tiny_model

@@ -8,7 +8,7 @@ import torch
 from qwenvl.train.freeze import apply_freezing
 from qwenvl.train.optim import build_optimiser, named_trainables, rate_at, rate_scale, set_rate
 from qwenvl.train.parallel import GradientBuffer
-from qwenvl.train.recipe import OptimRecipe
+from qwenvl.train.sections import OptimRecipe
 from tests.fast.tiny import tiny_model
 
 

@@ -1,0 +1,184 @@
+"""LoRA adapters in PEFT's files: adapter_config.json and adapter_model.safetensors, which others load and we load of others.
+
+The format: docs/source/developer_guides/checkpoint.md of huggingface/peft. A layer's tensors are named
+base_model.model.LAYER.lora_A.weight and .lora_B.weight, LAYER as transformers calls it in memory; a layer that is trained whole
+(`modules_to_save`) has base_model.model.LAYER.weight.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qwenvl.weights.io import build_meta, parameter_shapes
+from qwenvl.weights.maps import NEWER_NAMES, Entry, WeightsError, hub_name, name_table
+from qwenvl.weights.write import whole_or_nothing
+
+if TYPE_CHECKING:
+    import torch
+
+    from qwenvl.models.lora import LoraLinear
+    from qwenvl.models.vlm import VisionLanguageModel
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."
+UNSUPPORTED = {"use_dora": False, "use_rslora": False, "bias": "none", "fan_in_fan_out": False, "lora_bias": False}
+"""Keys of adapter_config.json that change what an adapter computes, with the values that ours has."""
+
+_TENSOR = re.compile(r"(?P<layer>.+)\.lora_(?P<part>[AB])(?:\.default)?\.weight")
+
+
+def save_adapter(model: VisionLanguageModel, folder: str | Path, base: str, trained_whole: Sequence[str] = ()) -> None:
+    """Write the model's adapters. `base`: the name or folder of the model that they belong to; `trained_whole`: our names of layers
+    that are stored whole, such as decoder.embed_tokens. A folder that did not exist appears whole or not at all.
+
+    Raises WeightsError for a model without adapters.
+    """
+    from safetensors.torch import save_file
+
+    from qwenvl.models.lora import adapters
+
+    layers = adapters(model)
+    if not layers:
+        raise WeightsError("the model has no adapters; add_lora makes them")
+    tensors: dict[str, torch.Tensor] = {}
+    ranks: dict[str, int] = {}
+    alphas: dict[str, float] = {}
+    for entry in _entries(model):
+        ours = [name.removesuffix(".weight") for name in entry.ours]
+        theirs = _in_memory(model.config.family, entry.published).removesuffix(".weight")
+        if any(name in layers for name in ours):
+            a, b, alpha = _joined([layers.get(name) for name in ours], [shape[0] for shape in entry.our_shapes])
+            tensors |= {f"{PREFIX}{theirs}.lora_A.weight": a, f"{PREFIX}{theirs}.lora_B.weight": b}
+            ranks[theirs], alphas[theirs] = len(a), alpha
+        elif set(ours) & set(trained_whole):
+            tensors[f"{PREFIX}{theirs}.weight"] = entry.to_published(dict(model.named_parameters())).detach().cpu().contiguous()
+    first = next(iter(layers.values()))
+    stored_whole = sorted(name.removeprefix(PREFIX).removesuffix(".weight") for name in tensors if ".lora_" not in name)
+    config = {
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True,
+        "r": first.rank, "lora_alpha": first.alpha, "lora_dropout": first.dropout.p, "target_modules": sorted(ranks),
+        "rank_pattern": {name: rank for name, rank in ranks.items() if rank != first.rank},
+        "alpha_pattern": {name: alpha for name, alpha in alphas.items() if alpha != first.alpha},
+        "modules_to_save": stored_whole or None, "init_lora_weights": True, **UNSUPPORTED,
+    }  # fmt: skip
+    with whole_or_nothing(Path(folder)) as scratch:
+        save_file(tensors, str(scratch / WEIGHTS), metadata={"format": "pt"})
+        (scratch / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def load_adapter(model: VisionLanguageModel, folder: str | Path) -> list[str]:
+    """Adapt the model as the folder says, in place; the names of the adapted layers.
+
+    Raises WeightsError for files that are no such adapter, and for a tensor that does not fit, by its name.
+    """
+    from qwenvl.models.lora import LoraLinear
+    from qwenvl.models.select import put_layer
+
+    folder = Path(folder)
+    config, tensors = _read(folder)
+    entries = {entry.published: entry for entry in _entries(model)}
+    pairs: dict[str, dict[str, torch.Tensor]] = {}
+    whole: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        found = _TENSOR.fullmatch(name.removeprefix(PREFIX))
+        layer = found["layer"] if found else name.removeprefix(PREFIX).removesuffix(".weight")
+        published = f"{hub_name(model.config.family, layer)}.weight"
+        if published not in entries:
+            raise WeightsError(f"{folder}: {name!r} belongs to no layer of the model; the adapter is another model's")
+        if found:
+            pairs.setdefault(published, {})[found["part"]] = tensor
+        else:
+            whole[published] = tensor
+    dropout, made = float(config.get("lora_dropout", 0.0)), {}
+    for published, pair in pairs.items():
+        a, b = _checked(folder, entries[published], pair)
+        alpha = _pattern(config.get("alpha_pattern"), _in_memory(model.config.family, published), config["lora_alpha"])
+        sizes = [shape[0] for shape in entries[published].our_shapes]
+        for name, rows in zip(entries[published].ours, b.split(sizes), strict=True):
+            name = name.removesuffix(".weight")
+            layer = LoraLinear(model.get_submodule(name), len(a), alpha, dropout)  # type: ignore[arg-type]
+            layer.lora_a.data.copy_(a)
+            layer.lora_b.data.copy_(rows)
+            made[name] = layer
+    for published, tensor in whole.items():
+        if (shape := tuple(tensor.shape)) != entries[published].shape:
+            raise WeightsError(f"{folder}: {published!r} has the shape {shape}, but the layer is {entries[published].shape}")
+    for published, tensor in whole.items():
+        model.load_state_dict(entries[published].to_ours(tensor), strict=False)
+    for name, layer in made.items():
+        put_layer(model, name, layer)
+    return list(made)
+
+
+def _entries(model: VisionLanguageModel) -> list[Entry]:
+    """The table of the model without adapters."""
+    return name_table(model.config, parameter_shapes(build_meta(model.config)))
+
+
+def _in_memory(family: str, published: str) -> str:
+    """What transformers calls a layer of the hub's name: the inverse of `hub_name`."""
+    for newer, hub in NEWER_NAMES[family].items():
+        if published.startswith(hub):
+            return newer + published.removeprefix(hub)
+    return published
+
+
+def _joined(parts: Sequence[LoraLinear | None], rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """A (R, in), B (out, R) and alpha of the layer whose rows are those of our layers, one after the other.
+
+    Several adapters are one of the sum of their ranks: each has its own columns of B in its own rows. One A that all of them share,
+    as in a file that was read from PEFT, stays one.
+    """
+    import torch
+
+    found = [part for part in parts if part is not None]
+    scale = found[0].alpha / found[0].rank
+    if any(part.alpha / part.rank != scale for part in found):
+        raise WeightsError("adapters of one layer have several scales (alpha / rank); PEFT's files have one")
+    shared = len(found) == len(parts) and all(torch.equal(part.lora_a, found[0].lora_a) for part in found)
+    if shared:
+        a: torch.Tensor = found[0].lora_a
+        b = torch.cat([part.lora_b for part in found])
+    else:
+        a = torch.cat([part.lora_a for part in found])
+        blocks = [a.new_zeros(size, 0) if part is None else part.lora_b for part, size in zip(parts, rows, strict=True)]
+        b = torch.block_diag(*blocks)
+    return a.detach().cpu().contiguous(), b.detach().cpu().contiguous(), scale * len(a)
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        tensors = load_file(str(folder / WEIGHTS))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise WeightsError(f"{folder}: no adapter in PEFT's format ({error}); give a folder with {CONFIG} and {WEIGHTS}") from None
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        raise WeightsError(f"{folder}: an adapter of the kind {kind!r}; LORA alone is supported")
+    for key, ours in UNSUPPORTED.items():
+        if config.get(key, ours) != ours:
+            raise WeightsError(f"{folder / CONFIG}: {key} {config[key]!r} is not supported; merge the adapter with PEFT first")
+    return config, tensors
+
+
+def _checked(folder: Path, entry: Entry, pair: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    if set(pair) != {"A", "B"}:
+        raise WeightsError(f"{folder}: {entry.published!r} has lora_{'A' if 'A' in pair else 'B'} alone; the file is not whole")
+    a, b = pair["A"], pair["B"]
+    if a.ndim != 2 or b.shape != (entry.shape[0], len(a)) or entry.shape[1:] != a.shape[1:]:
+        shapes = f"lora_A {tuple(a.shape)}, lora_B {tuple(b.shape)}"
+        raise WeightsError(f"{folder}: {entry.published!r} has {shapes}, but the layer is {entry.shape}")
+    return a, b
+
+
+def _pattern(patterns: Mapping[str, float] | None, layer: str, default: float) -> float:
+    """PEFT's patterns are regular expressions for the end of a layer's name."""
+    layer = layer.removesuffix(".weight")
+    return next((value for pattern, value in (patterns or {}).items() if re.fullmatch(rf"(.*\.)?({pattern})", layer)), default)
