@@ -15,6 +15,7 @@ from qwenvl.cli.options import Flag, parse
 if TYPE_CHECKING:
     from qwenvl.train.parallel import World
     from qwenvl.train.recipe import Recipe
+    from qwenvl.train.trainer import Trainer
 
 
 SUMMARY = "Train by a recipe. Ctrl-C saves and ends; --resume continues the very same run."
@@ -57,25 +58,26 @@ def run(recipe: Recipe, resume: bool) -> int:
     import torch
 
     from qwenvl.train.build import build_trainer, export
-    from qwenvl.train.parallel import bound_caches, join_world, leave_world
+    from qwenvl.train.parallel import bound_caches, join_world, leave_world, restarted
+    from qwenvl.train.watch import ConsoleAndFiles
     from qwenvl.types import QwenVLError
 
     bound_caches()
     torch.set_num_threads(recipe.train.threads)
-    world = join_world()
+    world = join_world(recipe.parallel)
     try:
         trainer, processor = build_trainer(recipe, world)
-        trainer.start(resume)
-        with closing(trainer.stream):
-            outcome = trainer.fit()
-        if left_out := trainer.stream.refused.counts.total():
-            _say(world, f"{left_out} samples were refused; which and why is in {trainer.run / 'refused.json'}")
-        if outcome == "interrupted":
-            _say(world, f"saved at step {trainer.step} of {recipe.train.steps}; continue with --resume")
-            return 130
-        if world.leads:
+        with closing(trainer):
+            trainer.start(resume or restarted(trainer.run))
+            _show_what_trains(trainer)
+            outcome = trainer.fit([ConsoleAndFiles()])
+            if left_out := trainer.stream.refused.counts.total():
+                _say(world, f"{left_out} samples were refused; which and why is in {trainer.run / 'refused.json'}")
+            if outcome == "interrupted":
+                _say(world, f"saved at step {trainer.step} of {recipe.train.steps}; continue with --resume")
+                return 130
             folder = export(trainer, processor)
-            _say(world, f"{recipe.name}: {trainer.step} steps done, model in {folder}")
+        _say(world, f"{recipe.name}: {trainer.step} steps done, model in {folder}")
         return 0
     except QwenVLError:
         # Every rank meets the same mistake; one of them says so.
@@ -84,6 +86,24 @@ def run(recipe: Recipe, resume: bool) -> int:
         return 1
     finally:
         leave_world(world)
+
+
+def _show_what_trains(trainer: Trainer) -> None:
+    """A table of what is frozen, and of what the learning rate is multiplied with where it is not."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from qwenvl.train.freeze import freeze_table
+    from qwenvl.train.optim import scales_by_group
+
+    if not trainer.world.leads:
+        return
+    table = Table("part", "weights", "that train", f"rate {trainer.recipe.optim.lr:g}", box=None, pad_edge=False)
+    names = [name for name, _ in trainer.named]
+    scales = scales_by_group(names, trainer.recipe.optim, trainer.model.config.vision.num_hidden_layers)
+    for row in freeze_table(trainer.model, names, scales):
+        table.add_row(*row)
+    Console(stderr=True).print(table)
 
 
 def _say(world: World, line: str) -> None:

@@ -113,9 +113,11 @@ def stream_of(recipe: MixtureRecipe, seed: int, folder: Path | None = None) -> S
     return SampleStream(open_sources(recipe, seed, folder), weights, seed)
 
 
-def mixture_rows(recipe: MixtureRecipe, processor: Processor, seed: int, folder: Path | None = None) -> PackedRows:
-    """The rows of a mixture, for `RowStream`."""
+def mixture_rows(
+    recipe: MixtureRecipe, processor: Processor, seed: int, folder: Path | None = None, pairs: bool = False
+) -> PackedRows:
+    """The rows of a mixture, for `RowStream`; `pairs`: of one whose samples are pairs of answers."""
     interleave = recipe.packing == "interleave"
-    rules = PackRules(recipe.style, recipe.row_tokens, recipe.row_patches, interleave, recipe.pool, recipe.box_jitter)
+    rules = PackRules(recipe.style, recipe.row_tokens, recipe.row_patches, interleave, recipe.pool, recipe.box_jitter, pairs)
     weights = TokenWeights(recipe.loss, processor.tokenizer, processor.markup)
     return PackedRows(stream_of(recipe, seed, folder), processor, rules, weights)

@@ -15,6 +15,7 @@ from qwenvl.data.bins import fill_row
 from qwenvl.data.jitter import jitter_regions
 from qwenvl.data.loader import Refused, Row, row_generator
 from qwenvl.data.packing import interleave
+from qwenvl.data.pairs import encode_pair, fit_pair
 from qwenvl.data.places import for_markup
 from qwenvl.data.stream import SampleStream
 from qwenvl.data.token_weights import TokenWeights
@@ -38,7 +39,8 @@ class StreamError(QwenVLError):
 class PackRules:
     """tokens, patches: what a row holds at most; patches None for no limit. `interleave`: one document of samples of one task,
     attention across, as in Qwen-VL's second stage; otherwise documents that do not see each other. pool: samples that a lane looks
-    ahead; a row is the fuller the more there are. box_jitter: pixels by which places are moved."""
+    ahead; a row is the fuller the more there are. box_jitter: pixels by which places are moved. pairs: samples are pairs of answers
+    (`data.pairs`), each a document of two branches."""
 
     style: Style
     tokens: int
@@ -46,6 +48,7 @@ class PackRules:
     interleave: bool = False
     pool: int = 64
     box_jitter: float = 0.0
+    pairs: bool = False
 
 
 class Waiting(NamedTuple):
@@ -134,7 +137,8 @@ class PackedLane:
     def _admit(self, number: int) -> bool:
         """Read a sample and measure it; whether it can be used."""
         try:
-            fitted, size = fit(self.processor, self._read(number), self.rules.style, self.rules.tokens, self.rules.patches)
+            into = fit_pair if self.rules.pairs else fit
+            fitted, size = into(self.processor, self._read(number), self.rules.style, self.rules.tokens, self.rules.patches)
         except QwenVLError as error:
             self.refused.add(self._source(number), error)
             return False
@@ -143,6 +147,8 @@ class PackedLane:
 
     def _read(self, number: int) -> Sample:
         """A sample as the family can write it, its places moved by less than a pixel if they are to be."""
+        if self.rules.pairs:
+            return self.stream.sample(number)
         sample = for_markup(self.stream.sample(number), self.processor.markup)
         if not self.rules.box_jitter:
             return sample
@@ -179,11 +185,11 @@ class PackedLane:
     def _encode(self, waiting: Waiting) -> Encoded | None:
         source, sample = self._source(waiting.number), waiting.sample
         try:
-            encoded = self.processor.encode(sample, self.rules.style)
+            encoded = (encode_pair if self.rules.pairs else Processor.encode)(self.processor, sample, self.rules.style)
             if len(encoded) > waiting.size.tokens:
                 raise StreamError(f"sample {sample.id!r}: {len(encoded)} tokens, not {waiting.size.tokens} as its header says")
         except QwenVLError as error:
             self.refused.add(source, error)
             return None
         weights = self.weights.of(encoded) if self.weights is not None else None
-        return encoded.with_(task=source, loss_weights=weights)
+        return encoded.with_(task="+".join([source] * (2 if self.rules.pairs else 1)), loss_weights=weights)

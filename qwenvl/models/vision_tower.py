@@ -101,7 +101,7 @@ class VisionAttention(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         width = config.hidden_size
-        self.heads = config.num_attention_heads
+        self.head_dim = width // config.num_attention_heads
         self.per_head = config.qkv_layout == "per_head"
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
@@ -109,9 +109,9 @@ class VisionAttention(nn.Module):
     def forward(self, x: Tensor, table: Rotary | None, layout: Layout) -> Tensor:
         fused = self.qkv(x)
         if self.per_head:
-            q, k, v = fused.unflatten(-1, (self.heads, 3, -1)).unbind(2)
+            q, k, v = fused.unflatten(-1, (-1, 3, self.head_dim)).unbind(2)
         else:
-            q, k, v = fused.unflatten(-1, (3, self.heads, -1)).unbind(1)
+            q, k, v = fused.unflatten(-1, (3, -1, self.head_dim)).unbind(1)
         if table is not None:
             q, k = apply_rotary(q, table), apply_rotary(k, table)
         return self.proj(attention(q, k, v, layout).flatten(1))

@@ -26,12 +26,13 @@ class TooLong(QwenVLError, ValueError):
 
 class Measure(NamedTuple):
     """tokens: all of them; visual: those of pictures and clips; patches: what the tower sees; frames: (width, height) that each
-    picture and clip is resized to."""
+    picture and clip is resized to; prefix: tokens up to the one that closes the last picture."""
 
     tokens: int
     visual: int
     patches: int
     frames: tuple[tuple[int, int], ...] = ()
+    prefix: int = 0
 
 
 def measure(processor: Processor, sample: Sample, style: Style) -> Measure:
@@ -44,7 +45,9 @@ def measure(processor: Processor, sample: Sample, style: Style) -> Measure:
     counts = [spec.visual_tokens(config, grid) for grid in grids]
     frames = [frame_size(grid, config.vision.patch_size) for grid in grids]
     rendered = render(sample, processor.tokenizer, spec, style, counts, markup=processor.markup, frames=frames)
-    return Measure(len(rendered.input_ids), sum(counts), sum(math.prod(grid) for grid in grids), tuple(frames))
+    slots = rendered.visual_slots
+    prefix = int(slots[-1]) + 2 if len(slots) else 0
+    return Measure(len(rendered.input_ids), sum(counts), sum(math.prod(grid) for grid in grids), tuple(frames), prefix)
 
 
 def fit(

@@ -60,7 +60,7 @@ def row_source(recipe: Recipe, processor: Processor | None = None) -> RowSource:
     """The rows of the recipe's data. Raises ConfigError for what its family cannot see or write."""
     processor = processor or processor_of(recipe)
     if isinstance(recipe.data, MixtureRecipe):
-        return mixture_rows(recipe.data, processor, recipe.seed)
+        return mixture_rows(recipe.data, processor, recipe.seed, pairs=recipe.objective.kind == "dpo")
     dense = recipe.objective.kind == "dense_patches" or recipe.objective.dense_weight > 0
     return NumberedRows(SceneRows(recipe.data, processor, dense), recipe.seed)
 
@@ -101,15 +101,20 @@ def _drawn(recipe: Recipe) -> list[str]:
 
 
 def export(trainer: Trainer, processor: Processor) -> Path:
-    """Save the finished model as a folder that `qwenvl.load` opens, beside the run's checkpoints.
+    """Save the finished model as a folder that `qwenvl.load` opens, beside the run's checkpoints. All ranks must call this.
 
     With it go how it is to be asked (generation_config.json, in the published file's words) and what it was made of (card.json).
+    Adapters are saved by themselves in `adapter`, in PEFT's format, and merged into the model.
     """
+    from qwenvl.train.whole import whole_model
     from qwenvl.weights.io import save_model
 
     folder, recipe = trainer.run / "model", trainer.recipe
+    model = whole_model(trainer)
+    if not trainer.world.leads:
+        return folder
     folder.mkdir(exist_ok=True)
-    save_model(trainer.model, folder, extra_config=markup_keys(processor.markup), spec=processor.spec)
+    save_model(model, folder, extra_config=markup_keys(processor.markup), spec=processor.spec)
     processor.tokenizer.save(folder)
     ends = [processor.tokenizer.special(name) for name in (processor.spec.chat.turn_end, processor.spec.chat.document_end)]
     asked = {"chat_format": CHAT_FORMATS[recipe.data.style], "do_sample": False, "eos_token_id": ends}

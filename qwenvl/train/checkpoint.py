@@ -1,4 +1,5 @@
-"""Checkpoints of a run: one file each, written whole or not at all, and refused where they do not belong."""
+"""Checkpoints of a run: written whole or not at all, and refused where they do not belong. Where every rank has all weights, one
+file each; what several ranks write is a folder (`sharded_checkpoint`)."""
 
 from __future__ import annotations
 
@@ -13,11 +14,12 @@ from typing import IO, Any
 import torch
 from torch import nn
 
+from qwenvl.train.sharded_checkpoint import drop_old, read_state, read_whole
 from qwenvl.types import QwenVLError
 from qwenvl.weights.hub import ModelNotFound, builtin_models, resolve
 from qwenvl.weights.io import CONFIG, load_model
 
-FILE = re.compile(r"step_(\d{8})\.pt")
+FILE = re.compile(r"step_(\d{8})(\.pt)?")
 FOLDER = "checkpoints"
 TOKEN_TABLES = ("embed_tokens.weight", "lm_head.weight")
 """Of a decoder: one row per token."""
@@ -39,29 +41,49 @@ def lock_run(run: Path) -> IO[str]:
 
 
 def save_checkpoint(run: Path, state: Mapping[str, Any], keep: int) -> Path:
-    """Write `state` (its `step` names the file), then drop all but the newest `keep`. A crash leaves the older ones whole."""
-    folder = run / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step_{state['step']:08d}.pt"
+    """Write `state` (its `step` names the file), then drop all but the newest `keep`. A crash leaves the older ones whole.
+
+    Raises CheckpointError where the file cannot be written, as on a full disk.
+    """
+    path = checkpoint_path(run, state["step"])
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    for old in list_checkpoints(run)[:-keep]:
-        old.unlink()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's writer has its own words for a write that failed
+        partial.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+    drop_old(path.parent, keep)
     return path
+
+
+def checkpoint_path(run: Path, step: int) -> Path:
+    return run / FOLDER / f"step_{step:08d}.pt"
+
+
+def cannot_write(path: Path, error: BaseException) -> CheckpointError:
+    """One line for a checkpoint that could not be written, with what is still there."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).partition("\n")[0]
+    older = list_checkpoints(path.parent.parent)
+    left = f"{older[-1].name} is whole: --resume goes on from there" if older else "there is no older one"
+    return CheckpointError(f"{path}: cannot be written ({reason}); free some space; {left}")
 
 
 def list_checkpoints(run: Path) -> list[Path]:
     """Oldest first."""
-    return sorted(path for path in (run / FOLDER).glob("step_*.pt") if FILE.fullmatch(path.name))
+    return sorted(path for path in (run / FOLDER).glob("step_*") if FILE.fullmatch(path.name))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Raises CheckpointError where the file is not a checkpoint."""
+    """All of a file; of a folder that several ranks wrote, the model and what is not a tensor. Raises CheckpointError where it is
+    not a checkpoint."""
     try:
+        if path.is_dir():
+            return read_state(path) | {"model": read_whole(path, "model."), "objective": {}}
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         kind = type(error).__name__
@@ -71,10 +93,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def latest(run: Path) -> dict[str, Any]:
     """The newest checkpoint of a run's folder."""
+    return read_checkpoint(newest(run))
+
+
+def newest(run: Path) -> Path:
     found = list_checkpoints(run)
     if not found:
         raise CheckpointError(f"{run}: no checkpoint in it; train it first, or correct the path")
-    return read_checkpoint(found[-1])
+    return found[-1]
 
 
 def check_fingerprint(saved: Mapping[str, str], now: Mapping[str, str], where: str, keys: tuple[str, ...]) -> None:
@@ -97,6 +123,8 @@ def load_parts(model: nn.Module, dense_heads: nn.Module | None, sources: Mapping
     for part, source in sources.items():
         where = f"init_from.{part}: {source}"
         state = latest(Path(source)) if (Path(source) / FOLDER).is_dir() else _finished_model(source, where)
+        if state.get("partial"):
+            raise CheckpointError(f"{where}: that run trained adapters; name its finished model, {source}/model")
         renamed = part == "decoder" and state["fingerprint"].get("vocabulary") == fingerprint.get("renamed_from", "")
         if part == "decoder" and not renamed:
             check_fingerprint(state["fingerprint"], fingerprint, where, ("vocabulary", "markup"))

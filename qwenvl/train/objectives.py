@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from qwenvl.config import ConfigError
 from qwenvl.data.synth.dense import BACKGROUND
 from qwenvl.models.attention import PackedLayout
 from qwenvl.models.vlm import VisionLanguageModel
@@ -41,6 +40,8 @@ class Objective(nn.Module, ABC):
     """
 
     coefficients: Mapping[str, float]
+    logged: tuple[str, ...] = ()
+    """Names of what `Terms.logged` may hold."""
 
     @property
     @abstractmethod
@@ -112,7 +113,8 @@ class NextToken(Objective):
         return counts | (self.dense.counts(batch) if self.dense else {})
 
     def forward(self, model: VisionLanguageModel, batch: Batch) -> Terms:
-        features = model.vision_tower(batch.patches, batch.grids, batch.windows) if len(batch.grids) else None
+        wanted = self.dense is not None and len(batch.grids)
+        features = model.vision_tower(batch.patches, batch.grids, batch.windows) if wanted else None
         hidden = hidden_states(model, batch, features)
         places = (batch.labels != IGNORE_INDEX).nonzero().flatten()
         labels, weights = batch.labels[places], batch.loss_weights[places]
@@ -158,16 +160,18 @@ def token_losses(model: VisionLanguageModel, hidden: Tensor, labels: Tensor) -> 
 
 def build_objective(recipe: ObjectiveRecipe, width: int, classes: int, tasks: int, seed: int) -> Objective:
     """width: of the tower; classes: of the dense targets, background included; tasks: names that task ids index."""
-    dense = None
-    if recipe.kind == "dense_patches" or recipe.dense_weight:
-        weight = recipe.dense_weight or 1.0
-        dense = DensePatches(width, classes, weight, recipe.box_loss_weight)
-        generator = torch.Generator().manual_seed(seed)
-        for head in (dense.classes, dense.boxes):
-            head.weight.data.copy_(torch.randn(head.weight.shape, generator=generator) * 0.02)
-            head.bias.data.zero_()
-    if recipe.kind == "dense_patches":
-        if dense is None:
-            raise ConfigError("objective.dense_weight: must not be 0 for dense_patches")
-        return dense
-    return NextToken(dense, tasks)
+    if recipe.kind == "dpo":
+        from qwenvl.train.preference import Preference
+
+        return Preference(recipe.beta)
+    dense = _dense_heads(recipe, width, classes, seed) if recipe.kind == "dense_patches" or recipe.dense_weight else None
+    return dense if dense is not None and recipe.kind == "dense_patches" else NextToken(dense, tasks)
+
+
+def _dense_heads(recipe: ObjectiveRecipe, width: int, classes: int, seed: int) -> DensePatches:
+    dense = DensePatches(width, classes, recipe.dense_weight or 1.0, recipe.box_loss_weight)
+    generator = torch.Generator().manual_seed(seed)
+    for head in (dense.classes, dense.boxes):
+        head.weight.data.copy_(torch.randn(head.weight.shape, generator=generator) * 0.02)
+        head.bias.data.zero_()
+    return dense

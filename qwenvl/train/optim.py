@@ -1,19 +1,24 @@
-"""AdamW with a rate per part and per depth of the tower, and the two schedules."""
+"""AdamW with a rate per part and per depth of the tower, the two schedules, and a moving average of the weights."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from qwenvl.train.freeze import FIXED
+from qwenvl.train.freeze import FIXED, GROUPS, matches
 from qwenvl.train.sections import OptimRecipe
+from qwenvl.train.split_adamw import SplitAdamW
 
 BLOCK = re.compile(r"vision_tower\.blocks\.(\d+)\.")
+
+Named = list[tuple[str, nn.Parameter]]
 
 
 def rate_scale(name: str, recipe: OptimRecipe, tower_depth: int) -> float:
@@ -26,26 +31,46 @@ def rate_scale(name: str, recipe: OptimRecipe, tower_depth: int) -> float:
     return float(scale)
 
 
+def scales_by_group(names: Iterable[str], recipe: OptimRecipe, tower_depth: int) -> dict[str, tuple[float, float]]:
+    """Least and greatest factor of the learning rate in each group of the run's table."""
+    found = defaultdict(list)
+    for name in names:
+        for group in GROUPS:
+            if name.startswith(f"{group}."):
+                found[group].append(rate_scale(name, recipe, tower_depth))
+    return {group: (min(scales), max(scales)) for group, scales in found.items()}
+
+
 def decays(parameter: nn.Parameter) -> bool:
     """Weight decay is for matrices and tables, not for norms and biases."""
     return parameter.ndim > 1
 
 
-def named_trainables(model: nn.Module, objective: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """Every parameter that may ever train, in a fixed order: the model's, then the objective's own heads."""
-    names = [(name, parameter) for name, parameter in model.named_parameters() if name.rpartition(".")[2] not in FIXED]
+def named_trainables(model: nn.Module, objective: nn.Module, later: Iterable[str] = ()) -> Named:
+    """Every parameter that trains now, or `later` by its part or pattern, in a fixed order: the model's, then the objective's own."""
+    later = tuple(later)
+
+    def trains(name: str, parameter: nn.Parameter) -> bool:
+        now_or_later = parameter.requires_grad or any(matches(name, pattern) for pattern in later)
+        return now_or_later and name.rpartition(".")[2] not in FIXED
+
+    names = [(name, parameter) for name, parameter in model.named_parameters() if trains(name, parameter)]
     return names + [(f"objective.{name}", parameter) for name, parameter in objective.named_parameters()]
 
 
-def build_optimiser(named: Iterable[tuple[str, nn.Parameter]], recipe: OptimRecipe, tower_depth: int) -> torch.optim.AdamW:
-    """Groups carry `scale`, by which set_rate multiplies the schedule's rate."""
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = defaultdict(list)
+def build_optimiser(named: Named, recipe: OptimRecipe, tower_depth: int) -> torch.optim.Optimizer:
+    """Groups carry `scale`, by which set_rate multiplies the schedule's rate. Tensors of one group lie on one mesh of ranks, which
+    torch's kernels ask for."""
+    groups: dict[tuple[float, bool, str], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in named:
-        groups[rate_scale(name, recipe, tower_depth), decays(parameter)].append(parameter)
+        mesh = str(getattr(parameter, "device_mesh", ""))
+        groups[rate_scale(name, recipe, tower_depth), decays(parameter), mesh].append(parameter)
     settings = [
         {"params": parameters, "scale": scale, "weight_decay": recipe.weight_decay if decay else 0.0}
-        for (scale, decay), parameters in groups.items()
+        for (scale, decay, _), parameters in groups.items()
     ]
+    if recipe.masters == "split":
+        return SplitAdamW(settings, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
     return torch.optim.AdamW(settings, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, fused=True)
 
 
@@ -64,3 +89,34 @@ def rate_at(step: int, steps: int, recipe: OptimRecipe) -> float:
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
     for group in optimiser.param_groups:
         group["lr"] = rate * group["scale"]
+
+
+class MovingAverage:
+    """Exponential moving average of weights, in float32: average = decay * average + (1 - decay) * weight, from their start on."""
+
+    def __init__(self, named: Named, decay: float) -> None:
+        self.decay = decay
+        self.named = dict(named)
+        self.average = {name: parameter.detach().float().clone() for name, parameter in named}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        for name, average in self.average.items():
+            average.lerp_(self.named[name].detach().float(), 1 - self.decay)
+
+    def load(self, average: Mapping[str, Tensor]) -> None:
+        for name, mine in self.average.items():
+            mine.copy_(average[name])
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within it the weights are the average."""
+        with torch.no_grad():
+            kept: dict[str, Any] = {name: parameter.detach().clone() for name, parameter in self.named.items()}
+            for name, parameter in self.named.items():
+                parameter.copy_(self.average[name])
+            try:
+                yield
+            finally:
+                for name, parameter in self.named.items():
+                    parameter.copy_(kept[name])

@@ -1,4 +1,4 @@
-"""Data parallel training over processes: one gradient buffer, summed over the ranks once a step.
+"""The ranks that train together, and their gradients where each of them has all weights: one buffer, summed once a step.
 
 Works under torchrun (RANK and WORLD_SIZE in the environment) and under `qwenvl train --processes N`, which starts the ranks itself.
 """
@@ -14,25 +14,38 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from qwenvl.config import ConfigError
 from qwenvl.runtime import resolve_device
+from qwenvl.train.sections import ParallelRecipe
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """This process among `size` that train together."""
+    """This process among `size` that train together. `tensor` neighbours compute the same rows, each a part of every layer."""
 
     rank: int = 0
     size: int = 1
+    tensor: int = 1
 
     @property
     def leads(self) -> bool:
         return self.rank == 0
+
+    @property
+    def data_rank(self) -> int:
+        """This rank's place among those that read different rows."""
+        return self.rank // self.tensor
+
+    @property
+    def data_size(self) -> int:
+        return self.size // self.tensor
 
     @property
     def device(self) -> torch.device:
@@ -43,61 +56,104 @@ class World:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over ranks, in place."""
+        """The sum over the ranks that read different rows, in place."""
         if self.size > 1:
             dist.all_reduce(values)
-        return values
+        return values.div_(self.tensor) if self.tensor > 1 else values
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all ranks, in their order."""
+        """The values of all ranks that read different rows, in their order."""
         values = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value)
-        return values
+        return values[:: self.tensor]
 
     def wait(self) -> None:
         if self.size > 1:
             dist.barrier()
 
 
-def join_world() -> World:
-    """Join the ranks that torchrun or `start_ranks` launched; alone without them."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+def join_world(recipe: ParallelRecipe | None = None) -> World:
+    """Join the ranks that torchrun or `start_ranks` launched; alone without them. Raises ConfigError if they cannot be shared out as
+    the recipe says."""
+    recipe = recipe or ParallelRecipe()
+    size, tensor = int(os.environ.get("WORLD_SIZE", "1")), recipe.tensor
+    if size % tensor:
+        raise ConfigError(f"parallel.tensor {tensor}: {size} processes are no multiple of it; start as many with --processes")
     if size == 1:
+        if recipe.data == "fsdp" and not dist.is_initialized():
+            dist.init_process_group(_backend(1), store=dist.HashStore(), rank=0, world_size=1)
         return World()
     if not dist.is_initialized():
-        dist.init_process_group("gloo")
-    return World(dist.get_rank(), size)
+        dist.init_process_group(_backend(int(os.environ.get("LOCAL_WORLD_SIZE", str(size)))))
+    return World(dist.get_rank(), size, tensor)
+
+
+def _backend(on_this_machine: int) -> str:
+    """NCCL wants a GPU for every rank; gloo carries what lies on the CPU, and all of it where ranks share a GPU."""
+    return "cpu:gloo,cuda:nccl" if torch.cuda.device_count() >= on_this_machine else "gloo"
 
 
 def leave_world(world: World) -> None:
-    if world.size > 1:
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 
+def restarted(run: Path) -> bool:
+    """Whether torchrun has started these ranks again after one of them died (--max-restarts), and there is a checkpoint to go on
+    from."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0 and any((run / "checkpoints").glob("step_*"))
+
+
+class Gradients(Protocol):
+    """What the trainer does with the gradients of a step, wherever they lie."""
+
+    def clear(self) -> None:
+        """Before the first backward pass."""
+
+    def sum_over(self, world: World) -> None:
+        """After the last one: the sum over all ranks that read different data."""
+
+    def clip(self, limit: float) -> float:
+        """Scale the gradients to a norm of at most `limit`. Returns the norm before, the same on every rank; if that is inf or nan,
+        nothing is done."""
+        ...
+
+
 class GradientBuffer:
-    """All gradients in one flat tensor, which the parameters' `.grad` are views of: summing over ranks needs no copy."""
+    """All gradients of one dtype in one flat tensor, which the parameters' `.grad` are views of: summing over ranks needs no copy."""
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self.parameters = list(parameters)
-        self.flat = torch.zeros(sum(p.numel() for p in self.parameters), device=self.parameters[0].device)
-        sizes = [p.numel() for p in self.parameters]
-        self.views = [view.view_as(p) for view, p in zip(self.flat.split(sizes), self.parameters, strict=True)]
+        self.flat: dict[torch.dtype, Tensor] = {}
+        self.views: list[Tensor] = []
+        for dtype in {p.dtype: None for p in self.parameters}:
+            size = sum(p.numel() for p in self.parameters if p.dtype == dtype)
+            self.flat[dtype] = torch.zeros(size, dtype=dtype, device=self.parameters[0].device)
+        used = dict.fromkeys(self.flat, 0)
+        for p in self.parameters:
+            start = used[p.dtype]
+            self.views.append(self.flat[p.dtype][start : start + p.numel()].view_as(p))
+            used[p.dtype] += p.numel()
 
     def clear(self) -> None:
         """Zero the buffer. Parameters that do not train now get no gradient, so the optimiser passes them over."""
-        self.flat.zero_()
+        for flat in self.flat.values():
+            flat.zero_()
         for parameter, view in zip(self.parameters, self.views, strict=True):
             parameter.grad = view if parameter.requires_grad else None
 
     def sum_over(self, world: World) -> None:
-        world.sum(self.flat)
+        for flat in self.flat.values():
+            world.sum(flat)
 
     def clip(self, limit: float) -> float:
-        """Scale the gradients to a norm of at most `limit`. Returns the norm before; if that is inf or nan, nothing is done."""
-        norm = float(self.flat.norm())
+        # In float32 a sum over millions of squares is off by parts in ten thousand, and with it the step that is clipped.
+        norms = [torch.linalg.vector_norm(flat, dtype=torch.float64) for flat in self.flat.values()]
+        norm = float(torch.stack(norms).norm())
         if limit < norm < float("inf"):
-            self.flat.mul_(limit / norm)
+            for flat in self.flat.values():
+                flat.mul_(limit / norm)
         return norm
 
 

@@ -5,58 +5,112 @@ A pair is one document of a batch: branch 1 is the chosen answer, branch 2 the r
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qwenvl.data.loader import RowStream
 from qwenvl.models.lora import adapters, without_lora
 from qwenvl.models.vlm import VisionLanguageModel
+from qwenvl.runtime import atomic_write
 from qwenvl.train.objectives import DensePatches, Objective, Terms, hidden_states, token_losses
-from qwenvl.types import IGNORE_INDEX, Batch
+from qwenvl.train.parallel import World
+from qwenvl.train.recipe import Recipe
+from qwenvl.types import IGNORE_INDEX, Batch, QwenVLError
+
+FILE = "reference.json"
+SAME = 0.5
+"""Log-probabilities of one answer may differ by so much from row to row, in bfloat16."""
+
+
+class PreferenceError(QwenVLError):
+    """Pairs that cannot be compared with their reference."""
 
 
 class Preference(Objective):
     """Loss of a pair: -log sigmoid(margin), the margin being the chosen reward less the rejected one, and the reward of an answer
     beta times what the policy has added to its log-probability over the reference's (equation 7).
 
-    The reference is, in this order: the log-probabilities that come with the batch (`extra["reference"]`, (pairs, 2)); the model
-    without its adapters; the copy that `keep_reference` made.
+    The reference is, in this order: what `precompute` noted; the copy that `keep_reference` made; the model without its adapters.
+    Logged, per pair: margin, accuracy (how often the chosen reward is the greater), both rewards, and kl, the mean of what the
+    policy has added to both answers, an estimate of how far it has gone.
     """
+
+    logged = ("margin", "accuracy", "chosen_reward", "rejected_reward", "kl")
 
     def __init__(self, beta: float) -> None:
         super().__init__()
         self.beta = beta
         self.coefficients = {"dpo": 1.0}
         self._copy: tuple[VisionLanguageModel, ...] = ()  # in a tuple it is no part of this module, and so of no checkpoint
+        self._noted: dict[str, tuple[float, float]] = {}
 
     @property
     def dense_heads(self) -> DensePatches | None:
         return None
 
-    def keep_reference(self, model: VisionLanguageModel) -> None:
-        """The model as it is now is what later rewards are measured from. One with adapters needs no copy."""
-        if not adapters(model):
-            self._copy = (deepcopy(model).eval().requires_grad_(False),)
+    def keep_reference(self, model: VisionLanguageModel, device: torch.device | None = None) -> None:
+        """The model as it is now is what later rewards are measured from."""
+        self._copy = (deepcopy(model).eval().requires_grad_(False).to(device),)
 
     def counts(self, batch: Batch) -> dict[str, float]:
         return {"dpo": float(_pairs(batch))}
 
     def forward(self, model: VisionLanguageModel, batch: Batch) -> Terms:
         policy = answer_log_probs(model, batch)
-        reference = batch.extra.get("reference")
-        if reference is None:
-            with torch.no_grad(), self._reference(model) as other:
-                reference = answer_log_probs(other, batch)
-        rewards = self.beta * (policy - reference)
+        reference = self._reference_log_probs(model, batch)
+        added = policy - reference
+        rewards = self.beta * added
         margins = rewards[:, 0] - rewards[:, 1]
         with torch.no_grad():
-            logged = {"margin": margins.sum(), "accuracy": (margins > 0).float().sum()}
+            logged = {"margin": margins.sum(), "accuracy": (margins > 0).float().sum(), "kl": added.mean(1).sum()}
             logged |= {"chosen_reward": rewards[:, 0].sum(), "rejected_reward": rewards[:, 1].sum()}
-        return Terms({"dpo": -F.logsigmoid(margins).sum()}, logged=logged)
+        return Terms({"dpo": -F.logsigmoid(margins).sum()}, logged={name: value.detach() for name, value in logged.items()})
+
+    def note(self, batch: Batch, log_probs: Tensor) -> None:
+        """Take (pairs, 2) as those of the reference for the pairs of the batch, by their samples' names from now on.
+
+        Raises PreferenceError where two pairs have one name.
+        """
+        for name, pair in zip(batch.sample_ids, log_probs.tolist(), strict=True):
+            known = self._noted.setdefault(name, (pair[0], pair[1]))
+            if max(abs(one - other) for one, other in zip(known, pair, strict=True)) > SAME:
+                raise PreferenceError(f"{name}: two pairs have this name, so their references cannot be told apart; rename one")
+
+    def precompute(self, model: VisionLanguageModel, stream: RowStream, recipe: Recipe, world: World) -> None:
+        """Note the log-probabilities of all answers of the run under the model as it is before the first step, in reference.json.
+
+        A resumed run reads them there. All ranks must call this, and the stream is where it was afterwards.
+        """
+        path = Path(recipe.run) / FILE
+        if path.is_file():
+            self._noted = {name: tuple(pair) for name, pair in json.loads(path.read_text(encoding="utf-8")).items()}
+            return
+        bf16 = recipe.train.precision == "bf16"
+        for step in range(recipe.train.steps):
+            for batch in stream.batches(step, world.data_rank, world.data_size, recipe.train.micro_batch_rows):
+                with torch.no_grad(), torch.autocast(world.device.type, torch.bfloat16, enabled=bf16):
+                    found = answer_log_probs(model, batch.to(world.device))
+                self.note(batch, found)
+        stream.seek(0)
+        for of_rank in world.gather(self._noted):
+            self._noted |= of_rank
+        if world.leads:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as temporary:
+                temporary.write_text(json.dumps(self._noted), encoding="utf-8")
+
+    def _reference_log_probs(self, model: VisionLanguageModel, batch: Batch) -> Tensor:
+        if self._noted:
+            return torch.tensor([self._noted[name] for name in batch.sample_ids], device=batch.input_ids.device)
+        with torch.no_grad(), self._reference(model) as other:
+            return answer_log_probs(other, batch)
 
     @contextmanager
     def _reference(self, model: VisionLanguageModel) -> Iterator[VisionLanguageModel]:

@@ -111,6 +111,10 @@ def _contradiction(recipe: Recipe) -> str | None:
             objective.kind == "dpo" and not mixture,
         "objective dpo reads pairs, each a row's document of its own; set data.packing: isolate":
             objective.kind == "dpo" and mixture and recipe.data.packing != "isolate",
+        "data.box_jitter moves the places of one answer alone; leave it out with objective dpo":
+            objective.kind == "dpo" and recipe.data.box_jitter > 0,
+        "objective.reference adapters_off: the layers of lora.whole train too; choose copy or precomputed":
+            objective.reference == "adapters_off" and recipe.lora is not None and bool(recipe.lora.whole),
         "objective.reference adapters_off: there are no adapters; add a lora section, or choose copy or precomputed":
             objective.kind == "dpo" and objective.reference == "adapters_off" and recipe.lora is None,
         "a mixture has no dense labels; objective next_token without dense_weight, or data of scenes": mixture and dense,

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 CHUNK = 1 << 24
 """Numbers that are float32 at one time."""
@@ -35,31 +36,35 @@ class SplitAdamW(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     self._update(parameter, group)
 
+    def blank_state(self, parameter: Tensor) -> dict[str, Tensor]:
+        """What is kept of a weight before its first step."""
+        state = {"step": torch.zeros((), dtype=torch.int64)}
+        state |= {key: torch.zeros_like(parameter, dtype=torch.float32) for key in ("exp_avg", "exp_avg_sq")}
+        return state | ({"low": torch.zeros_like(parameter, dtype=torch.int16)} if parameter.dtype == torch.bfloat16 else {})
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """torch would cast the moments to the weights' bfloat16."""
         super().load_state_dict(state_dict)
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         for number, stored in state_dict["state"].items():
             parameter = parameters[number]
-            tensors = {name: value for name, value in stored.items() if torch.is_tensor(value)}
-            self.state[parameter] |= {name: value.to(parameter.device, copy=True) for name, value in tensors.items()}
+            self.state[parameter] |= {
+                name: value.to(parameter.device if value.ndim else "cpu", copy=True) for name, value in stored.items()
+            }
 
     def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
         if not state:
-            state["step"] = 0
-            state["exp_avg"] = torch.zeros_like(parameter, dtype=torch.float32)
-            state["exp_avg_sq"] = torch.zeros_like(parameter, dtype=torch.float32)
-            if parameter.dtype == torch.bfloat16:
-                state["low"] = torch.zeros_like(parameter, dtype=torch.int16)
+            state.update(self.blank_state(parameter))
         state["step"] += 1
-        whole = [parameter.data, parameter.grad, state["exp_avg"], state["exp_avg_sq"]]
-        low = state.get("low")
+        step, gradient = int(state["step"]), parameter.grad
+        assert gradient is not None
+        whole = [on_local(tensor) for tensor in (parameter.data, gradient, state["exp_avg"], state["exp_avg_sq"])]
         pieces = zip(*(tensor.view(-1).split(CHUNK) for tensor in whole), strict=True)
-        lows = low.view(-1).split(CHUNK) if low is not None else [None] * (1 + (parameter.numel() - 1) // CHUNK)
-        for (weight, gradient, exp_avg, exp_avg_sq), rest in zip(pieces, lows, strict=True):
+        lows = on_local(state["low"]).view(-1).split(CHUNK) if "low" in state else [None] * (1 + (whole[0].numel() - 1) // CHUNK)
+        for (weight, slope, exp_avg, exp_avg_sq), rest in zip(pieces, lows, strict=True):
             master = weight if rest is None else join(weight, rest)
-            adamw(master, gradient.float(), exp_avg, exp_avg_sq, state["step"], group)
+            adamw(master, slope.float(), exp_avg, exp_avg_sq, step, group)
             if rest is not None:
                 high, differences = split(master)
                 weight.copy_(high)
@@ -75,6 +80,11 @@ def adamw(master: Tensor, gradient: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor,
     root = (1 - beta2**step) ** 0.5
     denominator = (exp_avg_sq.sqrt() / root).add_(group["eps"])
     master.addcdiv_(exp_avg, denominator, value=-group["lr"] / (1 - beta1**step))
+
+
+def on_local(tensor: Tensor) -> Tensor:
+    """This rank's part of a tensor that is cut among ranks; any other as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def split(master: Tensor) -> tuple[Tensor, Tensor]:

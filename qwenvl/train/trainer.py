@@ -7,33 +7,32 @@ of micro-batches changes what is learnt.
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from time import perf_counter
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import torch
 
 from qwenvl.config import to_yaml
 from qwenvl.data.loader import RowStream
 from qwenvl.models.vlm import VisionLanguageModel
-from qwenvl.train.checkpoint import (
-    CheckpointError,
-    check_fingerprint,
-    latest,
-    list_checkpoints,
-    load_parts,
-    lock_run,
-    save_checkpoint,
-)
+from qwenvl.train.checkpoint import CheckpointError, check_fingerprint, list_checkpoints, load_parts, lock_run
+from qwenvl.train.engine import Engine
 from qwenvl.train.freeze import apply_freezing
-from qwenvl.train.metrics import MetricsLog, Progress, Window, draw_loss_curve, write_refused
+from qwenvl.train.metrics import Window, write_refused
 from qwenvl.train.objectives import Objective
-from qwenvl.train.optim import build_optimiser, named_trainables, rate_at, set_rate
-from qwenvl.train.parallel import GradientBuffer, World, give_back_memory
+from qwenvl.train.optim import MovingAverage, build_optimiser, named_trainables, rate_at, set_rate
+from qwenvl.train.parallel import World, give_back_memory
+from qwenvl.train.preference import Preference
 from qwenvl.train.recipe import Recipe, changed_keys
+from qwenvl.train.state import RunState
+from qwenvl.train.trouble import Seen, Watch
 from qwenvl.types import Batch
+
+if TYPE_CHECKING:
+    from qwenvl.train.watch import Watcher
 
 Outcome = Literal["finished", "interrupted"]
 FINGERPRINT = ("vocabulary", "markup", "scenes")
@@ -41,7 +40,14 @@ FINGERPRINT = ("vocabulary", "markup", "scenes")
 
 
 class Trainer:
-    """One run of one recipe, on one of the ranks. `start`, then `fit`, which leaves a checkpoint however it ends."""
+    """One run of one recipe, on one of the ranks. `start`, then `fit`, which leaves a checkpoint however it ends.
+
+    What is there from `start` on: optimiser, engine, state; before it the model is that of the configuration, on the CPU.
+    """
+
+    optimiser: torch.optim.Optimizer
+    engine: Engine
+    state: RunState
 
     def __init__(
         self,
@@ -55,102 +61,123 @@ class Trainer:
         self.recipe, self.model, self.objective = recipe, model, objective
         self.stream, self.fingerprint, self.world = stream, dict(fingerprint), world
         self.run = Path(recipe.run)
-        model.to(world.device)
-        objective.to(world.device)
-        named = named_trainables(model, objective)
-        self.optimiser = build_optimiser(named, recipe.optim, model.config.vision.num_hidden_layers)
-        self.gradients = GradientBuffer(parameter for _, parameter in named)
-        self.window = Window(list(objective.coefficients), stream.tasks)
-        self.step = 0
-        self.refused = 0
+        self.window = Window(list(objective.coefficients), stream.tasks, list(objective.logged))
+        self.watch = Watch(self.run, world, recipe.train.spike, recipe.train.not_finite == "stop")
+        self.average: MovingAverage | None = None
+        self.step = self.refused = 0
         self.stopping = self.stop_wished = False
+        self._lock: IO[str] | None = None
 
     def start(self, resume: bool) -> None:
-        """Take the weights that the recipe starts from, or everything from the run's newest checkpoint."""
+        """Take the weights that the recipe starts from, or everything from the run's newest checkpoint; then cut, freeze and adapt
+        the model as the recipe says."""
+        recipe, saved = self.recipe, None
+        self.engine = Engine(recipe, self.world)
         if resume:
-            self._restore(latest(self.run))
+            saved = self.engine.keeper.read_plain(self.run)
+            self._check(saved)
         elif list_checkpoints(self.run):
             raise CheckpointError(f"{self.run}: already holds a run; add --resume, or choose another folder with --set run=FOLDER")
-        else:
-            load_parts(self.model, self.objective.dense_heads, self.recipe.init_from, self.fingerprint)
+        if saved is None or recipe.lora is not None or recipe.objective.reference == "copy":
+            # A checkpoint holds neither the weights under adapters nor those that rewards are measured from.
+            load_parts(self.model, self.objective.dense_heads, recipe.init_from, self.fingerprint)
+        if isinstance(self.objective, Preference) and recipe.objective.reference == "copy":
+            self.objective.keep_reference(self.model, self.world.device)
+        self.engine.prepare(self.model, self.objective)
+        self.named = named_trainables(self.model, self.objective, recipe.train.unfreeze_after)
+        self.optimiser = build_optimiser(self.named, recipe.optim, self.model.config.vision.num_hidden_layers)
+        self.gradients = self.engine.gradients(parameter for _, parameter in self.named)
+        if recipe.optim.ema is not None:
+            self.average = MovingAverage(self.named, recipe.optim.ema)
+        self.state = RunState(self.model, self.objective, self.optimiser, self.named, self.average)
+        if saved is not None:
+            with torch.no_grad():
+                self.engine.keeper.restore(self.state)
+            self.step, self.refused = saved["step"], saved["refused"]
+            self.stream.seek(self.step, saved.get("lanes"))
+        if isinstance(self.objective, Preference) and recipe.objective.reference == "precomputed":
+            self.objective.precompute(self.model, self.stream, recipe, self.world)
         if self.world.leads:
             # After what may be refused, so that a mistake leaves no folder behind.
             self._lock = lock_run(self.run)
         self.world.wait()
         if self.world.leads:
-            (self.run / "recipe.yaml").write_text(to_yaml(self.recipe), encoding="utf-8")
+            (self.run / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
 
-    def fit(self) -> Outcome:
+    def fit(self, watchers: Sequence[Watcher] = ()) -> Outcome:
         settings = self.recipe.train
-        log = MetricsLog(self.run, self.step) if self.world.leads else None
-        progress = Progress(self.recipe.name, settings.steps, self.step) if self.world.leads else None
         self.model.train()
+        for watcher in watchers:
+            watcher.begin(self)
         with _stop_on_signal(self._request_stop):
             while self.step < settings.steps and not self.stopping:
                 self._do_step()
                 self.step += 1
+                self.engine.keeper.poll()
                 if self.step % settings.log_every == 0 or self.step == settings.steps:
                     record = self._report()
-                    if log and progress:
-                        log.write(record)
-                        progress.show(record)
+                    for watcher in watchers:
+                        watcher.report(record)
                 if self.step % settings.checkpoint_every == 0 and self.step < settings.steps:
                     self.save()
                     give_back_memory()
-                if log and self.step % settings.curve_every == 0:
-                    draw_loss_curve(self.run)
+                for watcher in watchers:
+                    watcher.step_done(self.step)
             self.save()
-        if progress:
-            progress.close()
-            draw_loss_curve(self.run)
+            self.engine.keeper.finish()
+        outcome: Outcome = "finished" if self.step >= settings.steps else "interrupted"
+        for watcher in watchers:
+            watcher.end(outcome)
         self.world.wait()
-        return "finished" if self.step >= settings.steps else "interrupted"
+        return outcome
+
+    def close(self) -> None:
+        """End the workers that make rows, and let others have the run's folder."""
+        self.stream.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def save(self) -> None:
-        """Write a checkpoint from which this very run continues, on any number of ranks. Only the first rank writes."""
+        """Write a checkpoint from which this very run continues, on any number of ranks. Raises CheckpointError where it cannot be
+        written."""
         lanes, refused = self.world.gather(self.stream.states()), self.world.gather(self.stream.refused)
-        if not self.world.leads:
-            return
-        write_refused(self.run, refused)
-        state = {
+        if self.world.leads:
+            write_refused(self.run, refused)
+        plain = {
             "step": self.step,
             "refused": self.refused,
             "lanes": {lane: state for states in lanes for lane, state in states.items()},
-            "model": self.model.state_dict(),
-            "objective": self.objective.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
             "fingerprint": self.fingerprint,
             "recipe": self.recipe.model_dump(mode="json"),
+            "partial": self.state.partial,
         }
-        save_checkpoint(self.run, state, self.recipe.train.keep_checkpoints)
+        self.engine.keeper.save(self.run, plain, self.state, self.recipe.train.keep_checkpoints)
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        check_fingerprint(state["fingerprint"], self.fingerprint, str(self.run), FINGERPRINT)
-        changed = changed_keys(state["recipe"], self.recipe.model_dump(mode="json"))
+    def _check(self, saved: Mapping[str, Any]) -> None:
+        """Raises CheckpointError for a checkpoint that this recipe cannot go on from."""
+        check_fingerprint(saved["fingerprint"], self.fingerprint, str(self.run), FINGERPRINT)
+        changed = changed_keys(saved["recipe"], self.recipe.model_dump(mode="json"))
         if changed:
             raise CheckpointError(f"{self.run}: cannot resume with another {', '.join(changed)}; start a new run for that")
-        self.model.load_state_dict(state["model"])
-        self.objective.load_state_dict(state["objective"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.refused = state["step"], state["refused"]
-        self.stream.seek(self.step, state.get("lanes"))
 
     def _do_step(self) -> None:
         settings = self.recipe.train
-        apply_freezing(self.model, self.step, settings.frozen, settings.unfreeze_after)
-        before = time.perf_counter()
-        batches = self.stream.batches(self.step, self.world.rank, self.world.size, settings.micro_batch_rows)
-        self.window.data_seconds += time.perf_counter() - before
+        if settings.unfreeze_after:
+            apply_freezing(self.model, self.step, settings.frozen, settings.unfreeze_after)
+        before = perf_counter()
+        batches = self.stream.batches(self.step, self.world.data_rank, self.world.data_size, settings.micro_batch_rows)
+        self.window.data_seconds += perf_counter() - before
         counts = self._global_counts(batches)
         self.gradients.clear()
-        for batch in batches:
-            self._backward(batch, counts)
+        seen = [self._backward(batch, counts) for batch in batches]
         self.gradients.sum_over(self.world)
         norm = self.gradients.clip(self.recipe.optim.clip)
-        # The norm is the same on every rank, so all of them refuse a step or none does.
-        if norm < float("inf"):
+        # Loss and norm are the same on every rank, so all of them refuse a step or none does.
+        if self.watch.check(self.step, seen, norm):
             set_rate(self.optimiser, rate_at(self.step, settings.steps, self.recipe.optim))
             self.optimiser.step()
+            if self.average is not None:
+                self.average.update()
         else:
             self.refused += 1
         self.window.steps += 1
@@ -161,23 +188,27 @@ class Trainer:
         local = [self.objective.counts(batch) for batch in batches]
         values = [sum(counts[name] for counts in local) for name in self.objective.coefficients]
         tokens, images = sum(len(batch.input_ids) for batch in batches), sum(len(batch.grids) for batch in batches)
-        packed = torch.tensor([*values, tokens, images, float(self.stop_wished)], dtype=torch.float64)
-        *summed, tokens, images, stopping = self.world.sum(packed).tolist()
+        visual = sum(len(batch.visual_slots) for batch in batches)
+        packed = torch.tensor([*values, tokens, images, visual, float(self.stop_wished)], dtype=torch.float64)
+        *summed, tokens, images, visual, stopping = self.world.sum(packed).tolist()
         self.stopping = stopping > 0
         self.window.tokens += tokens
         self.window.images += images
+        self.window.visual_tokens += visual
         return dict(zip(self.objective.coefficients, summed, strict=True))
 
-    def _backward(self, batch: Batch, counts: Mapping[str, float]) -> None:
+    def _backward(self, batch: Batch, counts: Mapping[str, float]) -> Seen:
         """Add the gradients of this micro-batch's share of the step's loss."""
         bf16 = self.recipe.train.precision == "bf16"
-        with torch.autocast(self.gradients.flat.device.type, torch.bfloat16) if bf16 else nullcontext():
+        with torch.autocast(self.world.device.type, torch.bfloat16) if bf16 else nullcontext():
             terms = self.objective(self.model, batch.to(self.world.device))
         # A count of zero belongs to a sum of zero terms.
         losses = {name: value / (counts[name] or 1.0) for name, value in terms.sums.items()}
         total = torch.stack([self.objective.coefficients[name] * value for name, value in losses.items()]).sum()
         total.backward()
-        self.window.add(losses, terms.by_task)
+        first = counts[next(iter(self.objective.coefficients))] or 1.0
+        self.window.add(losses, terms.by_task, {name: value / first for name, value in terms.logged.items()})
+        return Seen(total.detach(), batch.sample_ids)
 
     def _report(self) -> dict[str, Any]:
         """The record of the steps since the last one; its numbers are global."""
@@ -186,7 +217,7 @@ class Trainer:
             "step": self.step - 1,
             "rate": rate_at(self.step - 1, self.recipe.train.steps, self.recipe.optim),
             "refused": self.refused,
-            **self.window.record(self.objective.coefficients),
+            **self.window.record(self.objective.coefficients, None),
         }
         self.window.restart()
         return record

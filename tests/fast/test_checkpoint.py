@@ -14,7 +14,8 @@ from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.train.build import TOKENIZER, fingerprint, tokenizer_of
 from qwenvl.train.checkpoint import CheckpointError, load_parts
-from qwenvl.train.recipe import PARTS, load_recipe
+from qwenvl.train.recipe import load_recipe
+from qwenvl.train.sections import PARTS
 from qwenvl.weights.hub import builtin_models
 from qwenvl.weights.io import load_model
 from tests.fast.tiny import tiny_config, tiny_model, write_tiny

@@ -84,16 +84,15 @@ def test_a_copy_the_adapters_and_numbers_with_the_batch_are_one_reference(model:
     plain, precomputed = Preference(0.3), Preference(0.3)
     plain.keep_reference(model)
     with torch.no_grad():
-        batch_with = batch_of(model, (0, 1))
-        batch_with.extra["reference"] = answer_log_probs(model, batch)
+        precomputed.note(batch, answer_log_probs(model, batch))
     add_lora(model, ["decoder.*.self_attn.*_proj"], rank=2, alpha=4.0)
     adapted = Preference(0.3)
     adapted.keep_reference(model)
     assert not list(adapted.parameters()) and not list(plain.parameters()), "a reference is in no checkpoint"
-    assert float(loss_of(adapted, model, batch)) == pytest.approx(math.log(2), abs=1e-7)
+    assert loss_of(adapted, model, batch).item() == pytest.approx(math.log(2), abs=1e-7)
     for layer in adapters(model).values():
         nn.init.normal_(layer.lora_b, std=0.3)
-    asked = ((plain, batch), (adapted, batch), (precomputed, batch_with))
+    asked = ((plain, batch), (adapted, batch), (precomputed, batch))
     losses = [loss_of(objective, model, of).item() for objective, of in asked]
     assert abs(losses[0] - math.log(2)) > 0.01
     assert losses == pytest.approx([losses[0]] * 3, abs=1e-5)

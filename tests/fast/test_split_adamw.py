@@ -52,7 +52,7 @@ def test_it_resumes_exactly_and_takes_ten_bytes_a_weight_of_state() -> None:
     optimiser = SplitAdamW([parameter], lr=1e-3)
     parameter.grad = torch.randn(1000).bfloat16()
     optimiser.step()
-    assert sum(value.nbytes for value in optimiser.state[parameter].values() if torch.is_tensor(value)) == 10_000
+    assert sum(value.nbytes for value in optimiser.state[parameter].values() if value.ndim) == 10_000
     again = torch.nn.Parameter(parameter.detach().clone())
     other = SplitAdamW([again], lr=1e-3)
     other.load_state_dict(optimiser.state_dict())

@@ -61,9 +61,7 @@ def differences(first: Path, second: Path) -> dict[str, float]:
     states = [latest(first), latest(second)]
     assert states[0]["step"] == states[1]["step"]
     pairs = [(name, value, states[1][part][name]) for part in ("model", "objective") for name, value in states[0][part].items()]
-    moments = [state["optimiser"]["state"] for state in states]
-    for index, held in moments[0].items():
-        pairs += [(f"{index}.{key}", value, moments[1][index][key]) for key, value in held.items()]
+    pairs += [(name, value, states[1]["optimiser"][name]) for name, value in states[0]["optimiser"].items()]
     return {name: float((one - other).abs().max()) for name, one, other in pairs if not torch.equal(one, other)}
 
 

@@ -1,0 +1,112 @@
+"""However ranks share model and data, a run learns the same: 1 process = 2 FSDP = 2 TP = 2 x 2, killed or not, resumed on others."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from qwenvl.train.build import processor_of, row_source
+from qwenvl.train.checkpoint import list_checkpoints
+from qwenvl.train.recipe import load_recipe
+
+pytestmark = pytest.mark.usefixtures("scene_sources")
+
+STEPS = 20
+CLOSE = 1e-5
+"""Of losses, in float32."""
+WAYS = {"fsdp": (2, {"data": "fsdp"}), "tensor": (2, {"data": "fsdp", "tensor": 2}), "both": (4, {"data": "fsdp", "tensor": 2})}
+PRESETS = ("qwen-vl-nano", "qwen2.5-vl-nano")
+"""Fused projections with rows head by head, and with q, k, v one after the other."""
+
+
+def write_recipe(folder: Path, run: str, preset: str = "qwen-vl-nano", parallel: dict[str, Any] | None = None, **more: Any) -> Path:
+    vision = {"num_attention_heads": 2, "num_hidden_layers": 2, **({"full_attention_blocks": [1]} if "2.5" in preset else {})}
+    recipe = {
+        "name": "small", "run": str(folder / run), "seed": 5,
+        "model": {"preset": preset, "config": {"vision": vision, "decoder": {"num_hidden_layers": 2}}},
+        "data": {
+            "tasks": {"caption": 1, "referring": 2, "yes_no": 1}, "rows_per_step": 4, "row_tokens": 80, "text_rows": 0.5,
+        },
+        "optim": {"lr": 3e-4, "warmup_steps": 3, "tower_layer_decay": 0.95},
+        "train": {"steps": STEPS, "micro_batch_rows": 1, "precision": "float32", "checkpoint_every": 5, "log_every": 1},
+        "parallel": parallel or {},
+    }  # fmt: skip
+    for section, values in more.items():
+        recipe[section] = recipe.get(section, {}) | values
+    path = folder / f"{run}.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def command(recipe: Path, processes: int = 1, *more: str) -> list[str]:
+    return [sys.executable, "-m", "qwenvl", "train", str(recipe), "--processes", str(processes), *more]
+
+
+def train(recipe: Path, processes: int = 1, *more: str) -> Path:
+    """The run's folder. A rank that waits for ever ends the test."""
+    done = subprocess.run(command(recipe, processes, *more), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return recipe.with_suffix("")
+
+
+def losses(run: Path) -> list[float]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == list(range(STEPS))
+    return [record["loss"] for record in records]
+
+
+def weights(run: Path) -> dict[str, Any]:
+    return load_file(run / "model" / "model.safetensors")
+
+
+@pytest.fixture(scope="module", params=PRESETS)
+def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    folder = tmp_path_factory.mktemp(request.param)
+    return request.param, train(write_recipe(folder, "alone", request.param))
+
+
+def test_some_step_has_pictures_on_one_rank_alone(tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path, "looked at"))
+    from qwenvl.data.loader import RowStream
+
+    streams = [RowStream(row_source(recipe, processor_of(recipe)), recipe.data.rows_per_step) for _ in range(2)]
+    pictured = [[[len(b.grids) > 0 for b in one.batches(step, rank, 2, 1)] for rank, one in enumerate(streams)] for step in range(8)]
+    assert any(first != second for step in pictured for first, second in zip(*step, strict=True))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_ranks_that_share_a_model_learn_what_one_process_learns(way: str, alone: tuple[str, Path], tmp_path: Path) -> None:
+    preset, single = alone
+    if way == "both" and preset != PRESETS[1]:
+        pytest.skip("four processes: once is enough")
+    processes, parallel = WAYS[way]
+    run = train(write_recipe(tmp_path, way, preset, parallel), processes)
+    assert losses(run) == pytest.approx(losses(single), abs=CLOSE)
+    mine, theirs = weights(run), weights(single)
+    assert mine.keys() == theirs.keys()
+    assert max(float((mine[name].float() - theirs[name].float()).abs().max()) for name in mine) < 2e-3
+
+
+def test_killed_and_resumed_on_other_ranks_it_goes_on_step_for_step(alone: tuple[str, Path], tmp_path: Path) -> None:
+    preset, single = alone
+    recipe = write_recipe(tmp_path, "killed", preset, {"data": "fsdp"})
+    process = subprocess.Popen(command(recipe, 2), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 240
+    while not list_checkpoints(tmp_path / "killed"):
+        assert process.poll() is None and time.monotonic() < deadline, "ended before its checkpoint"
+        time.sleep(0.02)
+    ranks = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    for pid in (str(process.pid), *ranks):
+        subprocess.run(["kill", f"-{int(signal.SIGKILL)}", pid])
+    process.communicate()
+    run = train(recipe, 1, "--resume")
+    assert losses(run) == pytest.approx(losses(single), abs=CLOSE)
