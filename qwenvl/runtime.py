@@ -27,6 +27,10 @@ DTYPES = {
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
 
 
+# Dense products in bfloat16, FLOP/s, by what torch calls the GPU: NVIDIA's data sheets of the A100, H100 (PCIe and SXM) and H200.
+PEAKS = {"A100": 312e12, "H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12}
+
+
 class DeviceError(QwenVLError, ValueError):
     """A device or dtype that this machine or this build of torch does not have."""
 
@@ -51,6 +55,14 @@ def resolve_device(device: str | torch.device | None = None) -> torch.device:
     except (RuntimeError, NotImplementedError, AssertionError):  # each backend has its own way to be absent
         raise DeviceError(f"device {device!r} is not there, or computes nothing; use cpu") from None
     return resolved
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """What the device could compute in a second, in bfloat16; None for a CPU, or a GPU that PEAKS does not have."""
+    import torch
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return next((peak for known, peak in PEAKS.items() if known in name), None)
 
 
 def resolve_dtype(dtype: str | torch.dtype | None = None, device: str | torch.device | None = None) -> torch.dtype | None:

@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "model": ("qwenvl.cli.model", "list models, compare several, check one, or count its parameters"),
     "data": ("qwenvl.cli.data", "make training data of raw files and of nothing; look at it, and at what is taught"),
     "train": ("qwenvl.cli.train", "train by a recipe, or resume a run"),
+    "plan": ("qwenvl.cli.plan", "say what a training run will cost before it starts"),
     "eval": ("qwenvl.cli.eval", "measure a model on a task"),
     "doctor": ("qwenvl.cli.doctor", "print versions, device and what else a bug report needs"),
 }

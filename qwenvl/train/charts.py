@@ -86,7 +86,9 @@ def chart(
     log = log and min(values) > 0
     ends = [step for curve in curves for step in (curve.points[0][0], curve.points[-1][0])]
     size, margins = ((200, 76), (1, 1, 4, 4)) if bare else ((440, 220), (46, 12, 8, 22))
-    frame = Frame(min(ends), max(ends), *_bounds(values, log, bounds), log, size, margins)
+    first, last = min(ends), max(ends)
+    first = 0.0 if first < 0.1 * last else first
+    frame = Frame(first, last, *_bounds(values, log, bounds), log, size, margins)
     parts = [_axes(frame, bare)]
     if level is not None:
         parts.append(f'<path class="chance" d="M{margins[0]} {frame.y(level):.1f}H{size[0] - margins[1]}"/>')
@@ -132,9 +134,11 @@ def smoothed(points: Sequence[Point], log: bool = False, most: int = MOST // 2) 
     values = np.log(values) if log else values
     sums = np.concatenate([[0.0], values.cumsum()])
     index = np.unique(np.linspace(0, len(points) - 1, min(len(points), most)).round().astype(int))
-    # Towards the ends the window is cut on both sides alike: it stays centred, and ends in the point itself.
-    reach = np.minimum(np.minimum(index, len(points) - 1 - index), max(len(points) // 60, 1))
-    means = (sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1)
+    half = max(len(points) // 60, 1)
+    # At its start a curve may be steep, so the window there is nearly as short behind as before; at its end it only lacks what comes.
+    behind = np.minimum(np.minimum(half, len(points) - 1 - index), np.maximum(index, half // 4))
+    before = np.minimum(half, index)
+    means = (sums[index + behind + 1] - sums[index - before]) / (before + behind + 1)
     return list(zip(steps[index].tolist(), (np.exp(means) if log else means).tolist(), strict=True))
 
 

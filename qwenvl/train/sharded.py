@@ -51,8 +51,8 @@ def mesh_of(world: World) -> DeviceMesh:
 
 
 def shard(model: VisionLanguageModel, mesh: DeviceMesh, bf16: bool) -> None:
-    """Cut weights, gradients and what the optimiser keeps along the mesh's data axis, block by block, in place. bf16: blocks compute
-    in bfloat16, gradients are added up in float32."""
+    """Cut weights, gradients and what the optimiser keeps along the mesh's data axis, block by block, in place. bf16: blocks
+    compute in bfloat16, gradients are added up in float32."""
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32) if bf16 else MixedPrecisionPolicy()
     for block in blocks_of(model):
         fully_shard(block, mesh=mesh[DATA], mp_policy=policy)
@@ -147,7 +147,8 @@ class ShardedGradients:
             if isinstance(gradient, DTensor):
                 names = gradient.device_mesh.mesh_dim_names or ()
                 # Of a weight that is cut twice along one dimension, torch says neither "shard" nor "replicate" of one of the cuts.
-                cut = tuple(sorted(name for name, place in zip(names, gradient.placements, strict=True) if not place.is_replicate()))
+                places = zip(names, gradient.placements, strict=True)
+                cut = tuple(sorted(name for name, place in places if not place.is_replicate()))
             squares[axes.index(cut)] += on_local(gradient).double().square().sum().cpu()
         squares = squares.to(self.mesh.device_type)
         for axis in (DATA, TENSOR):

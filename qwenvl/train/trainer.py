@@ -17,8 +17,11 @@ import torch
 
 from qwenvl.config import to_yaml
 from qwenvl.data.loader import RowStream
+from qwenvl.data.synth.dense import NUM_DENSE_CLASSES
 from qwenvl.models.vlm import VisionLanguageModel
+from qwenvl.runtime import peak_flops
 from qwenvl.train.checkpoint import CheckpointError, check_fingerprint, list_checkpoints, load_parts, lock_run
+from qwenvl.train.cost import Counter, work_of_batch
 from qwenvl.train.engine import Engine
 from qwenvl.train.freeze import apply_freezing
 from qwenvl.train.metrics import Window, write_refused
@@ -64,6 +67,7 @@ class Trainer:
         self.window = Window(list(objective.coefficients), stream.tasks, list(objective.logged))
         self.watch = Watch(self.run, world, recipe.train.spike, recipe.train.not_finite == "stop")
         self.average: MovingAverage | None = None
+        self.peak_flops = peak_flops(world.device)
         self.step = self.refused = 0
         self.stopping = self.stop_wished = False
         self._lock: IO[str] | None = None
@@ -84,6 +88,9 @@ class Trainer:
         if isinstance(self.objective, Preference) and recipe.objective.reference == "copy":
             self.objective.keep_reference(self.model, self.world.device)
         self.engine.prepare(self.model, self.objective)
+        dense = NUM_DENSE_CLASSES + 4 if self.objective.dense_heads is not None else 0
+        text = recipe.objective.kind != "dense_patches"
+        self.counter = Counter.of(self.model, self.model.config, text=text, dense=dense)
         self.named = named_trainables(self.model, self.objective, recipe.train.unfreeze_after)
         self.optimiser = build_optimiser(self.named, recipe.optim, self.model.config.vision.num_hidden_layers)
         self.gradients = self.engine.gradients(parameter for _, parameter in self.named)
@@ -189,12 +196,16 @@ class Trainer:
         values = [sum(counts[name] for counts in local) for name in self.objective.coefficients]
         tokens, images = sum(len(batch.input_ids) for batch in batches), sum(len(batch.grids) for batch in batches)
         visual = sum(len(batch.visual_slots) for batch in batches)
-        packed = torch.tensor([*values, tokens, images, visual, float(self.stop_wished)], dtype=torch.float64)
-        *summed, tokens, images, visual, stopping = self.world.sum(packed).tolist()
+        flops = 0.0
+        if self.peak_flops is not None:
+            flops = sum(self.counter.training(work_of_batch(self.model.config, batch)).total for batch in batches)
+        packed = torch.tensor([*values, tokens, images, visual, flops, float(self.stop_wished)], dtype=torch.float64)
+        *summed, tokens, images, visual, flops, stopping = self.world.sum(packed).tolist()
         self.stopping = stopping > 0
         self.window.tokens += tokens
         self.window.images += images
         self.window.visual_tokens += visual
+        self.window.flops += flops
         return dict(zip(self.objective.coefficients, summed, strict=True))
 
     def _backward(self, batch: Batch, counts: Mapping[str, float]) -> Seen:
@@ -217,7 +228,7 @@ class Trainer:
             "step": self.step - 1,
             "rate": rate_at(self.step - 1, self.recipe.train.steps, self.recipe.optim),
             "refused": self.refused,
-            **self.window.record(self.objective.coefficients, None),
+            **self.window.record(self.objective.coefficients, self.peak_flops),
         }
         self.window.restart()
         return record

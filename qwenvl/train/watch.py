@@ -200,6 +200,12 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     """Within it the model is in evaluation mode and without gradients; afterwards every module is in the mode that it was in, and
     all random numbers go on where they were."""
     modes = [(module, module.training) for module in model.modules()]
+    of_fsdp = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for cut in of_fsdp:
+        # What FSDP2 brings weights together in, it keeps from the first time on. Made while decoding, in torch's inference mode, it
+        # could not be trained with ("Inplace update to inference tensor").
+        cut.unshard()
+        cut.reshard()
     device = next(model.parameters()).device
     of_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
@@ -210,8 +216,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-            if isinstance(module, FSDPModule):
-                module.reshard()  # as after a step: the root keeps its weights whole otherwise, which the next step would change
+        for cut in of_fsdp:
+            cut.reshard()  # as after a step: the root keeps its weights whole otherwise
         random.setstate(kept[0])
         np.random.set_state(kept[1])
         torch.set_rng_state(kept[2])

@@ -62,17 +62,14 @@ def records(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("reference", ["copy", "precomputed"])
-def test_dpo_starts_at_ln_2_and_prefers_the_chosen_answer(reference: str, pairs: dict[str, Any], tmp_path: Path) -> None:
-    objective = {"kind": "dpo", "beta": 0.5, "reference": reference}
-    run = train(write_recipe(tmp_path, reference, data=pairs, objective=objective, train={"steps": 12}))
+def test_dpo_starts_at_ln_2_and_prefers_the_chosen_answer(pairs: dict[str, Any], tmp_path: Path) -> None:
+    run = train(write_recipe(tmp_path, "run", data=pairs, objective={"kind": "dpo", "beta": 0.5}, train={"steps": 10}))
     first, *_, last = records(run)
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-4) and first["logged"]["margin"] == pytest.approx(0, abs=1e-3)
     assert last["loss"] < 0.5 and last["logged"]["margin"] > 0 and last["logged"]["accuracy"] > 0.9
     assert last["logged"]["margin"] == pytest.approx(
         last["logged"]["chosen_reward"] - last["logged"]["rejected_reward"], abs=1e-4
     )
-    assert (run / "reference.json").is_file() == (reference == "precomputed")
 
 
 def test_all_references_are_one(pairs: dict[str, Any], tmp_path: Path) -> None:
@@ -82,6 +79,7 @@ def test_all_references_are_one(pairs: dict[str, Any], tmp_path: Path) -> None:
         objective = {"kind": "dpo", "beta": 0.5, "reference": reference}
         run = train(write_recipe(tmp_path, reference, data=pairs, objective=objective, lora=lora))
         found.append([one["loss"] for one in records(run)])
+        assert (run / "reference.json").is_file() == (reference == "precomputed")
     assert found[0][-1] != pytest.approx(math.log(2), abs=1e-3)
     assert found[1] == pytest.approx(found[0], abs=1e-4) and found[2] == pytest.approx(found[0], abs=1e-4)
 
@@ -123,10 +121,13 @@ def test_an_interrupted_lora_run_goes_on_as_if_nothing_had_happened(tmp_path: Pa
 
 
 def test_split_masters_take_the_same_steps_and_the_average_is_what_is_exported(tmp_path: Path) -> None:
-    masters = train(write_recipe(tmp_path, "split", optim={"masters": "split", "lr": 1e-3}, train={"precision": "bf16", "steps": 20}))
-    plain = train(write_recipe(tmp_path, "plain", optim={"lr": 1e-3}, train={"precision": "bf16", "steps": 20}))
-    pairs = list(zip(records(masters), records(plain), strict=True))
-    assert [one["loss"] for one, _ in pairs] == pytest.approx([other["loss"] for _, other in pairs], abs=0.05)
+    length = {"precision": "bf16", "steps": 20}
+    masters = train(write_recipe(tmp_path, "split", optim={"masters": "split", "lr": 1e-3}, train=length))
+    plain = train(write_recipe(tmp_path, "plain", optim={"lr": 1e-3}, train=length))
+    # That the steps are the same is told by tests/fast/test_split_adamw.py; here one model computes in bfloat16 throughout, the other
+    # where autocast does.
+    ends = [sum(record["loss"] for record in records(run)[-5:]) / 5 for run in (masters, plain)]
+    assert ends[0] == pytest.approx(ends[1], abs=0.15) and max(ends) < records(plain)[0]["loss"] - 1
     averaged = train(write_recipe(tmp_path, "averaged", optim={"ema": 0.9}))
     state = torch.load(sorted((averaged / "checkpoints").glob("*.pt"))[-1], weights_only=True)
     name = "decoder.norm.weight"

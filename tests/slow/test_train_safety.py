@@ -90,7 +90,8 @@ def test_a_full_disk_is_one_line_and_the_older_checkpoint_stays(tmp_path: Path) 
 
 
 def test_a_missing_shard_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    gone = {"source": "mixture", "rows_per_step": 2, "row_tokens": 80, "sources": [{"name": "a", "shards": [str(tmp_path / "gone")]}]}
+    sources = [{"name": "a", "shards": [str(tmp_path / "gone")]}]
+    gone = {"source": "mixture", "rows_per_step": 2, "row_tokens": 80, "sources": sources}
     assert main(["train", str(write_recipe(tmp_path, "run", data=gone))]) == 1
     said = capsys.readouterr().err.strip()
     assert str(tmp_path / "gone") in said and len(said.splitlines()) == 1
