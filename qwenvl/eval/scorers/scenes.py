@@ -103,11 +103,15 @@ class SceneScorer:
         return {prediction.task: (float(is_exact(prediction.reply, prediction.truth["accept"])), 1)}
 
     def choice(self, prediction: Prediction) -> Tallies:
-        """Right if the reply is an accepted sentence, or names the true value and no other one of the closed list."""
+        """Right if the reply is an accepted sentence, or names the true value and no other one of the closed list.
+
+        Of what is asked about and is not there, the share that is denied is told apart: POPE's question (arXiv 2305.10355).
+        """
         right = is_exact(prediction.reply, prediction.truth["accept"]) or named_values(prediction.reply, prediction.truth) == {
             prediction.truth["value"]
         }
-        return {prediction.task: (float(right), 1)}
+        absent = prediction.task == "yes_no" and prediction.truth["value"] == "no"
+        return {prediction.task: (float(right), 1)} | ({"absent_denied": (float(right), 1)} if absent else {})
 
     def reading(self, prediction: Prediction) -> Tallies:
         """All strings, in any order; and how alike the characters are, in reading order."""
