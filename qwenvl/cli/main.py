@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "data": ("qwenvl.cli.data", "make training data of raw files and of nothing; look at it, and at what is taught"),
     "train": ("qwenvl.cli.train", "train by a recipe, or resume a run"),
     "plan": ("qwenvl.cli.plan", "say what a training run will cost before it starts"),
+    "ablate": ("qwenvl.cli.ablate", "train the variants of an ablation; print the paper's trend beside ours"),
     "eval": ("qwenvl.cli.eval", "measure a model on a task"),
     "doctor": ("qwenvl.cli.doctor", "print versions, device and what else a bug report needs"),
 }

@@ -36,6 +36,8 @@ class TrainOptions:
     """Continue the run in the recipe's folder from its newest checkpoint."""
     processes: int = 1
     """Processes on this machine that share the work of every step."""
+    tensorboard: Flag = False
+    """Write the run's numbers for TensorBoard too, to its folder `tensorboard`."""
 
 
 def main(arguments: list[str]) -> int:
@@ -50,16 +52,17 @@ def main(arguments: list[str]) -> int:
         from qwenvl.train.parallel import start_ranks
 
         return start_ranks(options.processes, arguments)
-    return run(recipe, options.resume)
+    return run(recipe, options.resume, options.tensorboard)
 
 
-def run(recipe: Recipe, resume: bool) -> int:
+def run(recipe: Recipe, resume: bool, tensorboard: bool = False) -> int:
     """Train on this rank; 0 when the last step is done, 130 when interrupted."""
     import torch
 
+    from qwenvl.cli.train_eval import evaluation_of
     from qwenvl.train.build import build_trainer, export
     from qwenvl.train.parallel import bound_caches, join_world, leave_world, restarted
-    from qwenvl.train.watch import ConsoleAndFiles
+    from qwenvl.train.watch import watchers_of
     from qwenvl.types import QwenVLError
 
     bound_caches()
@@ -67,10 +70,11 @@ def run(recipe: Recipe, resume: bool) -> int:
     world = join_world(recipe.parallel)
     try:
         trainer, processor = build_trainer(recipe, world)
+        watchers = watchers_of(recipe, evaluation_of(recipe, processor, world), tensorboard)
         with closing(trainer):
             trainer.start(resume or restarted(trainer.run))
             _show_what_trains(trainer)
-            outcome = trainer.fit([ConsoleAndFiles()])
+            outcome = trainer.fit(watchers)
             if left_out := trainer.stream.refused.counts.total():
                 _say(world, f"{left_out} samples were refused; which and why is in {trainer.run / 'refused.json'}")
             if outcome == "interrupted":

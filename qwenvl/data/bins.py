@@ -42,23 +42,35 @@ def pack_lengths(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return sorted(map(sorted, rows))
 
 
-def fill_row(lengths: Sequence[int], budget: int, slack: float = 0.01) -> list[int]:
+def fill_row(
+    lengths: Sequence[int], budget: int, slack: float = 0.01, patches: Sequence[int] | None = None, limit: int | None = None
+) -> list[int]:
     """Indices, ascending, of waiting items that fill a row of `budget`: the first item, and what goes well with it.
 
     Taken longest first; where that leaves more than `slack` of the row empty, the fullest choice there is. Items that are longer
     than the row are never taken; raises BinError where the first is.
+
+    With `patches` of each item and their `limit`, a row stays within both. The fullest choice is that of the tokens alone, and is
+    dropped where its patches are too many: looking for the best of two budgets at once would take a hundred times as long.
     """
-    if lengths[0] > budget:
-        raise BinError(f"item 0 has {lengths[0]} tokens, a row {budget}; reject it before")
-    order = sorted(range(1, len(lengths)), key=lambda index: -lengths[index])
+    second = [0] * len(lengths) if patches is None or limit is None else patches
+    most = 0 if patches is None or limit is None else limit
+    if lengths[0] > budget or second[0] > most:
+        over = f"{lengths[0]} tokens, a row {budget}" if lengths[0] > budget else f"{second[0]} patches, a row {most}"
+        raise BinError(f"item 0 has {over}; reject it before")
+    order = sorted(range(1, len(lengths)), key=lengths.__getitem__, reverse=True)
     room = left = budget - lengths[0]
+    spare = most - second[0]
     taken = [0]
     for index in order:
-        if lengths[index] <= left:
+        if lengths[index] <= left and second[index] <= spare:
             taken.append(index)
             left -= lengths[index]
+            spare -= second[index]
     if left > slack * budget:
-        taken = [0, *(order[place] for place in _fullest([lengths[index] for index in order], room))]
+        fullest = [0, *(order[place] for place in _fullest([lengths[index] for index in order], room))]
+        if sum(second[index] for index in fullest) <= most:
+            taken = fullest
     return sorted(taken)
 
 

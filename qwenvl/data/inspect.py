@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
+from qwenvl.data.html_page import html_page
 from qwenvl.data.places import for_markup, has_points
 from qwenvl.data.synth.names import Language
 from qwenvl.data.synth.scene import Scene
@@ -27,12 +28,11 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222; background: #fff }
-section { display: flex; flex-wrap: wrap; gap: 1.5em; border-top: 1px solid #ccc; padding: 1em 0 }
+section { display: flex; flex-wrap: wrap; gap: 1.5em; border-top: 1px solid var(--line); padding: 1em 0 }
 svg { width: 22em; height: 22em; flex: none } polygon { fill: none; stroke: #f0f; stroke-width: .6 }
-table { border-collapse: collapse; flex: 1; min-width: 28em }
-td { padding: .1em .6em; vertical-align: top; border-bottom: 1px solid #eee }
-td:first-child { color: #888; white-space: nowrap } td:last-child { color: #b00020; white-space: pre-wrap }
+table { flex: 1; min-width: min(28em, 100%) }
+td { padding: .1em .6em; vertical-align: top; border-bottom: 1px solid var(--line) }
+td:first-child { color: var(--faint); white-space: nowrap } td:last-child { color: var(--bad); white-space: pre-wrap }
 """
 
 
@@ -53,8 +53,7 @@ def scene_page(scenes: Sequence[Scene], languages: Sequence[Language], styles: S
         rows = "".join(_rows(for_markup(sample, preset.markup), preset) for sample in samples)
         title = f"<p>seed {scene.seed}, index {scene.index}: {len(scene.things)} things on {html.escape(scene.background)}</p>"
         sections += f"<section><div>{_drawing(scene)}{title}</div><table>{rows}</table></section>"
-    head = f'<head><meta charset="utf-8"><title>scenes</title><style>{_STYLE}</style></head>'
-    return f"<!doctype html><html>{head}<body>{sections}</body></html>"
+    return html_page("scenes", sections, _STYLE, width="75em")
 
 
 def _drawing(scene: Scene) -> str:

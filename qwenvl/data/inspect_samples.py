@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from qwenvl.data.html_page import html_page, marks
 from qwenvl.data.outlines import regions_of
 from qwenvl.processing.encode import Processor
 from qwenvl.processing.grid import frame_size
@@ -27,16 +28,16 @@ MOST_FRAMES = 8
 """Frames of a clip that are shown."""
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 82em; padding: 0 1em; color: #222; background: #fff }
-section { border-top: 1px solid #ccc; padding: 1em 0; display: flex; gap: 1.5em; align-items: flex-start; flex-wrap: wrap }
-.pictures { flex: none; max-width: 34em } svg { max-width: 34em; max-height: 34em; display: block; margin-bottom: .5em }
-.said { flex: 1; min-width: 26em } h2 { font-size: 1em; margin: 0 } small { color: #777 }
+section { border-top: 1px solid var(--line); padding: 1em 0; display: flex; gap: 1.5em; align-items: flex-start; flex-wrap: wrap }
+.pictures { flex: none; max-width: min(34em, 100%) }
+svg { max-width: min(34em, 100%); max-height: 34em; display: block; margin-bottom: .5em }
+.said { flex: 1; min-width: min(26em, 100%) } h2 { font-size: 1em; margin: 0 }
 polygon, circle { fill: none; stroke: #f0f; stroke-width: 2; vector-effect: non-scaling-stroke }
 .tokens { white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.7 ui-monospace, monospace; margin-top: .6em }
-.tokens span { padding: 0 1px; border-radius: 2px; background: #eee } .tokens span:nth-child(2n) { background: #ddd }
+.tokens span { padding: 0 1px; border-radius: 2px; background: #eee; color: #222 } .tokens span:nth-child(2n) { background: #ddd }
 .tokens .s { background: #b00020; color: #fff } .tokens .s:nth-child(2n) { background: #cf4a5c }
-.tokens .v, .tokens .v:nth-child(2n) { background: #cfe3ff; color: #234 } .bad { color: #b00020 }
-table { border-collapse: collapse } td { padding: .1em 1.2em .1em 0; border-bottom: 1px solid #e4e4e4 }
+.tokens .v, .tokens .v:nth-child(2n) { background: #cfe3ff; color: #234 } .bad { color: var(--bad) }
+td { padding: .1em 1.2em .1em 0; border-bottom: 1px solid var(--line) }
 td + td { text-align: right; font-variant-numeric: tabular-nums }
 """
 _LEGEND = (
@@ -75,9 +76,8 @@ def samples_page(
         _count(counts, encoded, places)
         sections.append(_section(sample, encoded, places, processor))
     rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{count:,}</td></tr>" for name, count in counts.items())
-    head = f'<head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>'
     body = f"<h1>{html.escape(title)}</h1><table>{rows}</table>{_LEGEND}{''.join(sections)}"
-    return f"<!doctype html><html>{head}<body>{body}</body></html>"
+    return html_page(title, body, _STYLE, width="82em")
 
 
 def read_back(sample: Sample, encoded: Encoded, processor: Processor) -> list[Place]:
@@ -159,22 +159,9 @@ def drawing(frame: np.ndarray, regions: Sequence[Region]) -> str:
     file = io.BytesIO()
     Image.fromarray(frame).save(file, "png")
     height, width, _ = frame.shape
-    marks = "".join(_mark(region, width, height) for region in regions)
     data = base64.b64encode(file.getvalue()).decode()
     picture = f'<image width="{width}" height="{height}" href="data:image/png;base64,{data}"/>'
-    return f'<svg viewBox="0 0 {width} {height}" width="{max(width, 320)}">{picture}{marks}</svg>'
-
-
-def _mark(region: Region, width: int, height: int) -> str:
-    points = region.pixels(width, height)
-    title = f"<title>{html.escape(region.label)}</title>" if region.label else ""
-    if region.kind == "point":
-        return f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="{max(width, height) / 60:.1f}">{title}</circle>'
-    if region.kind == "box":
-        (left, top), (right, bottom) = points
-        points = ((left, top), (right, top), (right, bottom), (left, bottom))
-    corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polygon points="{corners}">{title}</polygon>'
+    return f'<svg viewBox="0 0 {width} {height}" width="{max(width, 320)}">{picture}{marks(regions, width, height)}</svg>'
 
 
 def _tokens(encoded: Encoded, processor: Processor) -> str:

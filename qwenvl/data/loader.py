@@ -146,9 +146,7 @@ class RowStream:
 
         Raises ConfigError if the ranks cannot share the rows evenly, and what a row's making raises.
         """
-        if self.rows_per_step % size or self.lanes % size:
-            of = f"data.rows_per_step {self.rows_per_step}" + (f" in {self.lanes} lanes" if self.lanes % size else "")
-            raise ConfigError(f"{of}: cannot be shared by {size} processes; make it a multiple")
+        self.check_shared(size)
         if step != self.step or self._of not in ((0, 0), (rank, size)):
             self.seek(step)
         self._of = (rank, size)
@@ -156,6 +154,12 @@ class RowStream:
         rows = [self._row(number) for number in numbers]
         self.step += 1
         return [self._batch(rows[start : start + micro_rows]) for start in range(0, len(rows), micro_rows)]
+
+    def check_shared(self, size: int) -> None:
+        """Raises ConfigError if so many ranks cannot share the rows evenly."""
+        if self.rows_per_step % size or self.lanes % size:
+            of = f"data.rows_per_step {self.rows_per_step}" + (f" in {self.lanes} lanes" if self.lanes % size else "")
+            raise ConfigError(f"{of}: cannot be shared by {size} processes; make it a multiple")
 
     def close(self) -> None:
         """End the workers."""

@@ -15,7 +15,6 @@ from qwenvl.data.places import markup_record
 from qwenvl.data.scene_rows import SceneRows
 from qwenvl.data.synth.clip import clip_hash
 from qwenvl.data.synth.dense import NUM_DENSE_CLASSES
-from qwenvl.data.synth.fonts import versions
 from qwenvl.data.synth.spec import spec_hash
 from qwenvl.data.workers import WorkerPool
 from qwenvl.families.spec import Markup
@@ -23,6 +22,8 @@ from qwenvl.models.initialise import initialise
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.encode import Processor
 from qwenvl.processing.tokenizer import Tokenizer
+from qwenvl.processing.tokenizer_files import save_tokenizer
+from qwenvl.train.model_card import write_cards
 from qwenvl.train.objectives import build_objective
 from qwenvl.train.parallel import World
 from qwenvl.train.recipe import Recipe
@@ -103,7 +104,8 @@ def _drawn(recipe: Recipe) -> list[str]:
 def export(trainer: Trainer, processor: Processor) -> Path:
     """Save the finished model as a folder that `qwenvl.load` opens, beside the run's checkpoints. All ranks must call this.
 
-    With it go how it is to be asked (generation_config.json, in the published file's words) and what it was made of (card.json).
+    With it go how it is to be asked (generation_config.json, in the published file's words) and what it was made of (card.json,
+    README.md).
     Adapters are saved by themselves in `adapter`, in PEFT's format, and merged into the model.
     """
     from qwenvl.train.whole import whole_model
@@ -114,29 +116,15 @@ def export(trainer: Trainer, processor: Processor) -> Path:
     if not trainer.world.leads:
         return folder
     folder.mkdir(exist_ok=True)
-    save_model(model, folder, extra_config=markup_keys(processor.markup), spec=processor.spec)
-    processor.tokenizer.save(folder)
-    ends = [processor.tokenizer.special(name) for name in (processor.spec.chat.turn_end, processor.spec.chat.document_end)]
-    asked = {"chat_format": CHAT_FORMATS[recipe.data.style], "do_sample": False, "eos_token_id": ends}
+    chat = processor.spec.chat
+    turn_end, document_end = (processor.tokenizer.special(name) for name in (chat.turn_end, chat.document_end))
+    ids = {"bos_token_id": document_end, "eos_token_id": turn_end}
+    save_model(model, folder, extra_config=markup_keys(processor.markup) | ids, spec=processor.spec)
+    save_tokenizer(processor.tokenizer, processor.spec, folder)
+    asked = {"chat_format": CHAT_FORMATS[recipe.data.style], "do_sample": False, "eos_token_id": [turn_end, document_end]}
     _write_json(folder / "generation_config.json", asked)
-    _write_json(folder / "card.json", card(recipe, trainer.step, trainer.fingerprint))
+    write_cards(folder, recipe, trainer.step, trainer.fingerprint)
     return folder
-
-
-def card(recipe: Recipe, steps: int, fingerprint: Mapping[str, str]) -> dict[str, Any]:
-    """What a reader of the weights should know, and what would be needed to make them again."""
-    return {
-        "summary": recipe.summary,
-        "recipe": recipe.name,
-        "steps": steps,
-        "rows": steps * recipe.data.rows_per_step,
-        "seed": recipe.seed,
-        "starts_from": dict(recipe.init_from),
-        "deviations": list(recipe.deviations),
-        "fingerprint": dict(fingerprint),
-        "data_versions": versions(),
-        "licence": "Apache-2.0; drawn with fonts under OFL-1.1, Apache-2.0 and Bitstream Vera's licence, names from Unicode CLDR",
-    }
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

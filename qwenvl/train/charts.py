@@ -135,7 +135,7 @@ def smoothed(points: Sequence[Point], log: bool = False, most: int = MOST // 2) 
     sums = np.concatenate([[0.0], values.cumsum()])
     index = np.unique(np.linspace(0, len(points) - 1, min(len(points), most)).round().astype(int))
     half = max(len(points) // 60, 1)
-    # At its start a curve may be steep, so the window there is nearly as short behind as before; at its end it only lacks what comes.
+    # At its start a curve may be steep, so the window is short there on both sides; at its end it only lacks what comes.
     behind = np.minimum(np.minimum(half, len(points) - 1 - index), np.maximum(index, half // 4))
     before = np.minimum(half, index)
     means = (sums[index + behind + 1] - sums[index - before]) / (before + behind + 1)

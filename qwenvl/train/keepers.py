@@ -1,4 +1,4 @@
-"""How a trainer keeps its run: in one file that the first rank writes, or in a folder that all ranks write while training goes on."""
+"""How a run is kept: in one file that the first rank writes, or in a folder that all ranks write while training goes on."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def decays(parameter: nn.Parameter) -> bool:
 
 
 def named_trainables(model: nn.Module, objective: nn.Module, later: Iterable[str] = ()) -> Named:
-    """Every parameter that trains now, or `later` by its part or pattern, in a fixed order: the model's, then the objective's own."""
+    """Every parameter that trains now, or `later` by part or pattern, in a fixed order: the model's, then the objective's own."""
     later = tuple(later)
 
     def trains(name: str, parameter: nn.Parameter) -> bool:

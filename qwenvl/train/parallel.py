@@ -74,8 +74,8 @@ class World:
 
 
 def join_world(recipe: ParallelRecipe | None = None) -> World:
-    """Join the ranks that torchrun or `start_ranks` launched; alone without them. Raises ConfigError if they cannot be shared out as
-    the recipe says."""
+    """Join the ranks that torchrun or `start_ranks` launched; alone without them. Raises ConfigError if they cannot be shared out
+    as the recipe says."""
     recipe = recipe or ParallelRecipe()
     size, tensor = int(os.environ.get("WORLD_SIZE", "1")), recipe.tensor
     if size % tensor:
@@ -121,7 +121,7 @@ class Gradients(Protocol):
 
 
 class GradientBuffer:
-    """All gradients of one dtype in one flat tensor, which the parameters' `.grad` are views of: summing over ranks needs no copy."""
+    """All gradients of a dtype in one flat tensor, which the parameters' `.grad` are views of: summing over ranks needs no copy."""
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self.parameters = list(parameters)

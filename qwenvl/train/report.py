@@ -167,7 +167,8 @@ def _logged(run: RunFolder) -> str:
         share = name == "accuracy"
         options: dict[str, Any] = {"bounds": (0.0, 1.0), "level": 0.5} if share else {}
         note = "dashed: by chance" if share else ""
-        cards.append(_card(run, _words(name).capitalize(), [(name, ("logged", name))], note, **options))
+        title = name.upper() if len(name) == 2 else _words(name).capitalize()  # KL
+        cards.append(_card(run, title, [(name, ("logged", name))], note, **options))
     cards.append(_card(run, "Rewards", [(_words(name), ("logged", name)) for name in rewards], "of the two answers"))
     return f'<h2>Preferences</h2><div class="cards">{"".join(cards)}</div>' if any(cards) else ""
 

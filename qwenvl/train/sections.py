@@ -132,7 +132,7 @@ class EvaluateRecipe(Strict):
     """Scores and shown answers while the run goes on."""
 
     every: int = Field(gt=0)
-    """Steps between evaluations; one more is made at the end."""
+    """Steps between evaluations; one more is made before the first step, and one at the end."""
     tasks: tuple[str, ...] = ("scenes",)
     limit: int = Field(default=48, gt=0)
     """Samples of each task."""

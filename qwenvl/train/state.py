@@ -18,8 +18,8 @@ Tensors = dict[str, dict[str, Tensor]]
 
 
 class RunState:
-    """Groups `model`, `objective`, `optimiser` ("WEIGHT.exp_avg") and, where there is one, `ema`. Of a model with adapters only what
-    trains: the rest is where the run started from."""
+    """Groups `model`, `objective`, `optimiser` ("WEIGHT.exp_avg") and, where there is one, `ema`. Of a model with adapters only
+    what trains: the rest is where the run started from."""
 
     def __init__(
         self, model: VisionLanguageModel, objective: Objective, optimiser: torch.optim.Optimizer, named: Named,

@@ -76,6 +76,7 @@ class Trainer:
         """Take the weights that the recipe starts from, or everything from the run's newest checkpoint; then cut, freeze and adapt
         the model as the recipe says."""
         recipe, saved = self.recipe, None
+        self.stream.check_shared(self.world.data_size)
         self.engine = Engine(recipe, self.world)
         if resume:
             saved = self.engine.keeper.read_plain(self.run)
@@ -112,31 +113,39 @@ class Trainer:
             (self.run / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
 
     def fit(self, watchers: Sequence[Watcher] = ()) -> Outcome:
-        settings = self.recipe.train
         self.model.train()
-        for watcher in watchers:
-            watcher.begin(self)
-        with _stop_on_signal(self._request_stop):
-            while self.step < settings.steps and not self.stopping:
-                self._do_step()
-                self.step += 1
-                self.engine.keeper.poll()
-                if self.step % settings.log_every == 0 or self.step == settings.steps:
-                    record = self._report()
-                    for watcher in watchers:
-                        watcher.report(record)
-                if self.step % settings.checkpoint_every == 0 and self.step < settings.steps:
-                    self.save()
-                    give_back_memory()
+        outcome: Outcome | Literal["failed"] = "failed"
+        begun: list[Watcher] = []
+        try:
+            with _stop_on_signal(self._request_stop):
                 for watcher in watchers:
-                    watcher.step_done(self.step)
-            self.save()
-            self.engine.keeper.finish()
-        outcome: Outcome = "finished" if self.step >= settings.steps else "interrupted"
-        for watcher in watchers:
-            watcher.end(outcome)
+                    watcher.begin(self)
+                    begun.append(watcher)
+                self._run_steps(watchers)
+                self.save()
+                self.engine.keeper.finish()
+            outcome = "finished" if self.step >= self.recipe.train.steps else "interrupted"
+        finally:
+            for watcher in begun:
+                watcher.end(outcome)
         self.world.wait()
         return outcome
+
+    def _run_steps(self, watchers: Sequence[Watcher]) -> None:
+        settings = self.recipe.train
+        while self.step < settings.steps and not self.stopping:
+            self._do_step()
+            self.step += 1
+            self.engine.keeper.poll()
+            if self.step % settings.log_every == 0 or self.step == settings.steps:
+                record = self._report()
+                for watcher in watchers:
+                    watcher.report(record)
+            if self.step % settings.checkpoint_every == 0 and self.step < settings.steps:
+                self.save()
+                give_back_memory()
+            for watcher in watchers:
+                watcher.step_done(self.step)
 
     def close(self) -> None:
         """End the workers that make rows, and let others have the run's folder."""
@@ -171,6 +180,8 @@ class Trainer:
         settings = self.recipe.train
         if settings.unfreeze_after:
             apply_freezing(self.model, self.step, settings.frozen, settings.unfreeze_after)
+        # Dropout draws from this: the same for a step, wherever the run was begun or resumed.
+        torch.manual_seed(((self.recipe.seed << 40) + (self.step << 16) + self.world.data_rank) % (1 << 63))
         before = perf_counter()
         batches = self.stream.batches(self.step, self.world.data_rank, self.world.data_size, settings.micro_batch_rows)
         self.window.data_seconds += perf_counter() - before

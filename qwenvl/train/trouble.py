@@ -1,4 +1,4 @@
-"""Steps that went wrong: a loss or gradient that is no number, or a loss far above the running one. Their samples are told by name."""
+"""Steps that went wrong: a loss or gradient that is no number, a loss far above the running one. Their samples are named."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ CLOSE = 2e-3
 
 
 def whole_model(trainer: Trainer) -> VisionLanguageModel:
-    """All ranks must call this; what it returns counts on the leading one. Where there are adapters they are saved in the run's folder
-    `adapter`; a whole model of the trainer's own is changed by merging them.
+    """All ranks must call this; what it returns counts on the leading one. Where there are adapters they are saved in the run's
+    folder `adapter`; a whole model of the trainer's own is changed by merging them.
 
     Raises CheckpointError if merging adapters changes the logits.
     """

@@ -46,9 +46,23 @@ def test_a_row_is_within_its_slack_or_as_full_as_can_be(lengths: list[int], budg
     assert full == best or budget * 0.95 <= full <= budget
 
 
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 30)), min_size=1, max_size=12), st.integers(40, 90), st.integers(30, 60))
+def test_a_row_with_two_budgets_stays_within_both(sizes: list[tuple[int, int]], budget: int, limit: int) -> None:
+    lengths, patches = map(list, zip(*sizes))
+    taken = fill_row(lengths, budget, slack=0.05, patches=patches, limit=limit)
+    full, seen = sum(lengths[index] for index in taken), sum(patches[index] for index in taken)
+    assert taken == sorted(set(taken)) and taken[0] == 0 and full <= budget and seen <= limit
+    left_out = set(range(len(sizes))) - set(taken)
+    assert all(full + lengths[index] > budget or seen + patches[index] > limit for index in left_out), "there was room for one more"
+    if sum(patches) <= limit:
+        assert taken == fill_row(lengths, budget, slack=0.05)
+
+
 def test_an_item_longer_than_a_row_is_refused_not_cut() -> None:
     with pytest.raises(BinError, match="item 1 has 11 tokens, a row 10"):
         pack_lengths([3, 11], 10)
     with pytest.raises(BinError, match="item 0 has 11 tokens, a row 10"):
         fill_row([11, 3], 10)
     assert fill_row([3, 11, 7], 10) == [0, 2]
+    with pytest.raises(BinError, match="item 0 has 9 patches, a row 8"):
+        fill_row([3, 2], 10, patches=[9, 0], limit=8)

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from qwenvl.cli.main import main
 from qwenvl.config import ConfigError
+from qwenvl.data.mixture import MixtureRecipe
 from qwenvl.data.scene_recipe import SceneRecipe
 from qwenvl.data.scene_rows import SceneRows
+from qwenvl.data.stream import block_counts
+from qwenvl.families import find_preset
+from qwenvl.models.quantised import BLOCK
+from qwenvl.models.select import linear_layers
+from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.encode import Processor
 from qwenvl.processing.grid import image_grid
 from qwenvl.train import parallel
-from qwenvl.train.build import fingerprint, tokenizer_of
+from qwenvl.train.build import fingerprint, row_source, tokenizer_of
 from qwenvl.train.checkpoint import CheckpointError, lock_run
 from qwenvl.train.recipe import Recipe, changed_keys, load_recipe
 
-FOLDER = Path(__file__).parents[2] / "recipes" / "nano"
+RECIPES = Path(__file__).parents[2] / "recipes"
+FOLDER = RECIPES / "nano"
 FILES = sorted(FOLDER.rglob("*.yaml"))
-NANOS = {"qwen-vl-nano", "qwen2-vl-nano"}
-"""Base models that ship with the package, which a stage may start from."""
+FULL = sorted(path for family in ("qwen_vl", "qwen2_vl", "qwen2_5_vl") for path in (RECIPES / family).glob("*.yaml"))
+"""Recipes of published sizes."""
+NANOS = {"qwen-vl-nano", "qwen2-vl-nano", "qwen-vl-nano-chat", "qwen2-vl-nano-chat"}
+"""Models that ship with the package, which a stage may start from."""
 FAITHFUL = ("1_pretrain", "2_multitask", "3_sft")
 SEVEN_TASKS = {
     "caption": 19.7, "vqa": 3.6, "grounded_caption": 3.5, "referring": 8.7, "naming": 8.7, "ocr": 24.8, "text": 7.8,
@@ -36,18 +47,161 @@ def faithful(stage: str) -> Recipe:
 
 
 def rows_of(recipe: Recipe, data: SceneRecipe | None = None) -> SceneRows:
-    processor = Processor(recipe.model_config_of_stage(), recipe.family(), tokenizer_of(recipe), recipe.markup())
-    return SceneRows(data or recipe.data, processor)
+    data = data or recipe.data
+    assert isinstance(data, SceneRecipe)
+    return SceneRows(data, Processor(recipe.model_config_of_stage(), recipe.family(), tokenizer_of(recipe), recipe.markup()))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def name_of(path: Path) -> str:
+    return f"{path.parent.name}-{path.stem}"
+
+
+def twin_of(path: Path) -> Path:
+    """The nano recipe of the same stage."""
+    stage = {"sft": "3_sft"}.get(path.stem, path.stem)
+    return FOLDER / path.parent.name / f"{stage}.yaml"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_every_recipe_can_be_built_and_starts_from_runs_that_recipes_make(path: Path) -> None:
     recipe = load_recipe(path)
-    rows_of(recipe)
+    row_source(recipe)
     assert Path(recipe.run).name == recipe.name == path.stem
     assert recipe.deviations, "say how it departs from the paper"
     assert set(recipe.init_from.values()) <= {load_recipe(other).run for other in FILES} | NANOS
     assert recipe.data.rows_per_step % 2 == 0, "two processes share a step"
+
+
+@pytest.mark.parametrize("path", FULL, ids=name_of)
+def test_full_size_recipes_start_from_each_other_or_from_weights_and_name_their_tokenizer(path: Path) -> None:
+    recipe = load_recipe(path)
+    recipe.model_config_of_stage()
+    runs = {load_recipe(other).run for other in FULL if other.parent == path.parent}
+    assert find_preset(recipe.model.preset).config.family == path.parent.name and "nano" not in recipe.model.preset
+    assert Path(recipe.run) == Path("runs", path.parent.name, path.stem) and recipe.name == path.stem
+    assert recipe.deviations, "say how it departs from the paper or script"
+    assert all(source in runs or source.startswith("weights/") for source in recipe.init_from.values())
+    assert recipe.model.tokenizer and recipe.model.tokenizer.startswith("weights/"), "the package's vocabulary is the nano's"
+    assert isinstance(recipe.data, MixtureRecipe)
+    assert all(source.shards for source in recipe.data.sources), "what trains a real model is made beforehand"
+    block_counts([source.weight for source in recipe.data.sources], [source.name for source in recipe.data.sources])
+
+
+@pytest.mark.parametrize("path", FULL, ids=name_of)
+def test_full_size_recipes_say_of_every_field_where_its_value_comes_from(path: Path) -> None:
+    section, told = "", False
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if re.match(r"\w+:", line):
+            section, told = line.partition(":")[0], False
+        elif section in ("objective", "lora", "optim", "train", "parallel") and re.match(r"  \w+:", line):
+            assert told or "#" in line, f"{path.name}:{number}: {line.strip()}"
+        told = told or "as what follows" in line or "as all of this section" in line or line.strip().startswith("#")
+
+
+@pytest.mark.parametrize("path", FULL, ids=name_of)
+def test_a_full_size_recipe_and_its_nano_twin_agree_in_structure(path: Path) -> None:
+    """What trains, on which objective, in which style; packing and schedule too, unless the twin names that as its deviation."""
+    recipe, twin = load_recipe(path), load_recipe(twin_of(path))
+    assert recipe.train.frozen == twin.train.frozen and recipe.data.style == twin.data.style
+    assert recipe.objective.kind == twin.objective.kind
+    if recipe.objective.kind == "dpo":
+        assert recipe.objective == twin.objective
+    said = " ".join(twin.deviations)
+    assert recipe.data.packing == twin.data.packing or (twin.data.packing == "share_prefix" and "share its tokens" in said)
+    assert recipe.optim.schedule == twin.optim.schedule or "The rate" in said
+    assert (recipe.lora is None) == (twin.lora is None)
+    if recipe.lora is not None and twin.lora is not None:
+        assert recipe.lora.targets == twin.lora.targets and recipe.lora.whole == twin.lora.whole
+        assert recipe.lora.base == twin.lora.base and recipe.lora.dropout == twin.lora.dropout
+        assert recipe.lora.alpha / recipe.lora.rank == twin.lora.alpha / twin.lora.rank
+        assert recipe.train.activation_checkpointing == twin.train.activation_checkpointing
+
+
+PUBLISHED = {
+    # resolution, sequence, batch, steps, warm-up, peak and least rate, tower decay, frozen, packing, model parallel, accumulation
+    "1_pretrain": (224, 512, 30720, 50000, 500, 2e-4, 1e-6, 0.95, ("decoder",), "isolate", 1, 6),
+    "2_multitask": (448, 2048, 4096, 19000, 400, 5e-5, 1e-5, 0.95, (), "interleave", 2, 8),
+    "3_sft": (448, 2048, 128, 8000, 3000, 1e-5, 1e-6, 1.0, ("vision_tower",), "isolate", 2, 8),
+}
+
+
+@pytest.mark.parametrize("stage", PUBLISHED)
+def test_qwen_vl_at_full_size_has_all_of_table_10(stage: str) -> None:
+    """arXiv 2308.12966, version 1, Table 10 and section 3. A published decay of 0 belongs to a tower that does not train. How many
+    GPUs there were is not published: the number in the recipe's head gives the published accumulation."""
+    path = RECIPES / "qwen_vl" / f"{stage}.yaml"
+    recipe = load_recipe(path)
+    data, optim, train = recipe.data, recipe.optim, recipe.train
+    nodes = re.search(r"--nproc-per-node (\d+) --nnodes (\d+)", path.read_text(encoding="utf-8"))
+    assert nodes
+    readers = int(nodes[1]) * int(nodes[2]) // recipe.parallel.tensor
+    assert PUBLISHED[stage] == (
+        recipe.model.image_size, data.row_tokens, data.rows_per_step, train.steps, optim.warmup_steps, optim.lr, optim.min_lr,
+        optim.tower_layer_decay, train.frozen, data.packing, recipe.parallel.tensor,
+        data.rows_per_step / readers / train.micro_batch_rows,
+    )  # fmt: skip
+    assert (optim.betas, optim.eps, optim.weight_decay, optim.clip) == ((0.9, 0.98), 1e-6, 0.05, 1.0)
+    assert (optim.schedule, train.precision, train.activation_checkpointing) == ("cosine", "bf16", False)
+    assert recipe.parallel.data == "fsdp" and data.style == ("chat" if stage == "3_sft" else "raw")
+
+
+def test_qwen_vl_at_full_size_mixes_as_tables_2_and_3_say() -> None:
+    first, second = (load_recipe(RECIPES / "qwen_vl" / f"{stage}.yaml").data for stage in ("1_pretrain", "2_multitask"))
+    assert isinstance(first, MixtureRecipe) and isinstance(second, MixtureRecipe)
+    pairs = {source.name: source.weight for source in first.sources}
+    assert sum(pairs.values()) == pytest.approx(1400, rel=0.02), "millions of cleaned pairs"
+    assert pairs["laion_zh"] / sum(pairs.values()) == pytest.approx(1 - 0.773, abs=0.005), "Chinese"
+    tasks = {source.name: source.weight for source in second.sources}
+    assert tasks == {
+        "caption": 19.7, "vqa": 3.6, "grounding": 3.5, "ref_grounding": 8.7, "grounded_captioning": 8.7, "ocr": 24.8, "text": 7.8,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "family, ours, theirs",
+    [
+        (
+            "qwen2_vl",
+            {"1_pretrain": ("decoder",), "2_multitask": (), "3_sft": ("vision_tower",)},
+            {"1_pretrain": 6e11, "2_multitask": 8e11},
+        ),
+        (
+            "qwen2_5_vl",
+            {"1_pretrain": ("decoder",), "2_multitask": (), "3_long": (), "sft": ("vision_tower",), "dpo": ("vision_tower",)},
+            {"1_pretrain": 1.5e12, "2_multitask": 2e12, "3_long": 6e11},
+        ),
+    ],
+)
+def test_native_families_at_full_size_train_what_is_published_on_as_many_tokens(
+    family: str, ours: dict[str, tuple[str, ...]], theirs: dict[str, float]
+) -> None:
+    """arXiv 2409.12191, section 2.2; arXiv 2502.13923, Table 2 and section 2.3."""
+    recipes = {stage: load_recipe(RECIPES / family / f"{stage}.yaml") for stage in ours}
+    assert {stage: recipe.train.frozen for stage, recipe in recipes.items()} == ours
+    for stage, tokens in theirs.items():
+        recipe = recipes[stage]
+        assert recipe.train.steps * recipe.data.rows_per_step * recipe.data.row_tokens == pytest.approx(tokens, rel=1e-3)
+    if family == "qwen2_5_vl":
+        assert [recipes[stage].data.row_tokens for stage in theirs] == [8192, 8192, 32768]
+        data = recipes["sft"].data
+        assert isinstance(data, MixtureRecipe)
+        assert {source.name: source.weight for source in data.sources} == {"text": 1, "multimodal": 1}, "50 % each"
+
+
+@pytest.mark.parametrize("path", [path for path in FULL if "lora" in path.stem], ids=name_of)
+def test_adapters_of_full_size_recipes_name_layers_that_can_be_stored_so(path: Path) -> None:
+    recipe = load_recipe(path)
+    lora = recipe.lora
+    assert lora is not None
+    with torch.device("meta"):
+        layers = linear_layers(VisionLanguageModel(recipe.model_config_of_stage()), lora.targets)
+    decoder = {name.rpartition(".")[2] for name in layers if name.startswith("decoder.")}
+    assert {"q_proj", "k_proj", "v_proj", "o_proj"} <= decoder
+    assert lora.base != "nf4" or all(layer.in_features % BLOCK == 0 for layer in layers.values())
+    if path.parent.name == "qwen_vl":
+        # c_attn, attn.c_proj, w1 and w2 of finetune.py (QwenLM/Qwen-VL @ 0f31930)
+        assert decoder == {"q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj"} and len(layers) == 6 * 32
+        assert (lora.rank, lora.alpha, lora.dropout) == (64, 16.0, 0.05)
 
 
 @pytest.mark.parametrize("stage", FAITHFUL)
@@ -262,6 +416,7 @@ def test_memory_that_is_freed_between_what_is_kept_goes_back_to_the_system() -> 
     """In a process of its own: holes of 64 kB, far below the threshold at which glibc would map them apart."""
     script = """
 import os
+import re
 import subprocess
 import sys
 from qwenvl.train.parallel import give_back_memory

@@ -124,8 +124,8 @@ def test_split_masters_take_the_same_steps_and_the_average_is_what_is_exported(t
     length = {"precision": "bf16", "steps": 20}
     masters = train(write_recipe(tmp_path, "split", optim={"masters": "split", "lr": 1e-3}, train=length))
     plain = train(write_recipe(tmp_path, "plain", optim={"lr": 1e-3}, train=length))
-    # That the steps are the same is told by tests/fast/test_split_adamw.py; here one model computes in bfloat16 throughout, the other
-    # where autocast does.
+    # That the steps are the same is told by tests/fast/test_split_adamw.py; here one model computes in bfloat16 throughout, the
+    # other where autocast does.
     ends = [sum(record["loss"] for record in records(run)[-5:]) / 5 for run in (masters, plain)]
     assert ends[0] == pytest.approx(ends[1], abs=0.15) and max(ends) < records(plain)[0]["loss"] - 1
     averaged = train(write_recipe(tmp_path, "averaged", optim={"ema": 0.9}))

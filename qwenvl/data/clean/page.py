@@ -9,6 +9,7 @@ from typing import Any
 
 from qwenvl.data.clean.images import decode
 from qwenvl.data.clean.inputs import Pair
+from qwenvl.data.html_page import html_page
 from qwenvl.data.outlines import thumbnail_url
 from qwenvl.processing.image import ImageError
 
@@ -17,18 +18,17 @@ SHOWN_TEXT = 300
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 78em; padding: 0 1em; color: #222; background: #fff }
 h2 { margin-top: 2em } h3 { margin: 1.4em 0 .4em; font-size: 1em }
-table { border-collapse: collapse } th { text-align: left; font-weight: 600; border-bottom: 2px solid #888 }
-td, th { padding: .2em 1em .2em 0; vertical-align: top } td { border-bottom: 1px solid #e4e4e4 }
-.n { text-align: right; font-variant-numeric: tabular-nums } .total td { border-top: 2px solid #888; font-weight: 600 }
+th { text-align: left; font-weight: 600; border-bottom: 2px solid var(--strong) }
+td, th { padding: .2em 1em .2em 0; vertical-align: top } td { border-bottom: 1px solid var(--line) }
+.n { text-align: right; font-variant-numeric: tabular-nums } .total td { border-top: 2px solid var(--strong); font-weight: 600 }
 .bar { display: inline-block; height: .7em; background: #c0504d; vertical-align: baseline }
 .gallery { display: flex; flex-wrap: wrap; gap: .6em }
-figure { display: flex; gap: .6em; margin: 0; min-width: 17em; max-width: 25em; border: 1px solid #ddd; padding: .4em }
+figure { display: flex; gap: .6em; margin: 0; min-width: 17em; max-width: 25em; border: 1px solid var(--line); padding: .4em }
 figure img { max-height: 6.5em; max-width: 9em; align-self: flex-start }
-.none { width: 6.5em; height: 4em; background: #eee; color: #888; text-align: center; line-height: 4em; flex: none }
+.none { width: 6.5em; height: 4em; background: var(--panel); color: var(--faint); text-align: center; line-height: 4em; flex: none }
 figcaption { overflow-wrap: anywhere; font-size: .9em; min-width: 9em; flex: 1 }
-small { color: #777 } .why { color: #b00020 } .now { color: #00613a }
+.why { color: var(--bad) } .now { color: var(--good) }
 """
 
 
@@ -56,8 +56,7 @@ def thumbnail(pair: Pair) -> str | None:
 def page(data: Mapping[str, Any], examples: Mapping[str, Mapping[str, Sequence[Example]]]) -> str:
     """The whole page. Every text from the data is escaped, and nothing is loaded from elsewhere."""
     sections = "".join(_dataset(row, examples[row["dataset"]]) for row in data["datasets"])
-    head = f'<head><meta charset="utf-8"><title>cleaning report</title><style>{_STYLE}</style></head>'
-    return f"<!doctype html><html>{head}<body><h1>What cleaning has left</h1>{_overview(data)}{sections}</body></html>\n"
+    return html_page("cleaning report", f"<h1>What cleaning has left</h1>{_overview(data)}{sections}", _STYLE)
 
 
 def _overview(data: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from qwenvl.data.documents.convert import Job, Outcome, chance
+from qwenvl.data.html_page import html_page
 from qwenvl.data.inspect_samples import drawing
 from qwenvl.data.outlines import regions_of
 from qwenvl.data.shards import ShardReader
@@ -27,14 +28,15 @@ SHOWN_PAGES, SHOWN_EXAMPLES = 12, 6
 SHOWN_TEXT = 6000
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 90em; padding: 0 1em; color: #222; background: #fff }
-section { border-top: 1px solid #ccc; padding: 1em 0; display: flex; gap: 1.5em; align-items: flex-start }
-svg { width: 44em; height: auto; flex: none; border: 1px solid #ddd } polygon { fill: none; stroke: #f0f; stroke-width: 1.5 }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; font: 12px/1.5 ui-monospace, monospace; margin: .5em 0; color: #b00020 }
-table { border-collapse: collapse } td, th { padding: .2em 1.2em .2em 0; border-bottom: 1px solid #e4e4e4; text-align: left }
-td + td { text-align: right; font-variant-numeric: tabular-nums } h2 { margin-top: 2em } small { color: #777 }
+section { border-top: 1px solid var(--line); padding: 1em 0; display: flex; gap: 1.5em; align-items: flex-start; flex-wrap: wrap }
+section > div { flex: 1; min-width: min(26em, 100%) }
+svg { width: min(44em, 100%); height: auto; flex: none; border: 1px solid var(--line) }
+polygon { fill: none; stroke: #f0f; stroke-width: 1.5 }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font: 12px/1.5 ui-monospace, monospace; margin: .5em 0; color: var(--bad) }
+td, th { padding: .2em 1.2em .2em 0; border-bottom: 1px solid var(--line); text-align: left }
+td + td { text-align: right; font-variant-numeric: tabular-nums } h2 { margin-top: 2em }
 .gallery { display: flex; flex-wrap: wrap; gap: .8em } figure { margin: 0; width: 16em; overflow-wrap: anywhere; font-size: .85em }
-figure img { border: 1px solid #ddd }
+figure img { border: 1px solid var(--line) }
 """
 
 
@@ -87,12 +89,11 @@ def _page(data: dict[str, Any], total: Outcome, samples: Sequence[Sample]) -> st
     damaged = "".join(f"<li>{html.escape(line)}</li>" for line in data["damaged_files"])
     galleries = "".join(_gallery(rule, shown) for rule, shown in sorted(total.examples.items()))
     sections = "".join(map(_section, samples))
-    head = f'<head><meta charset="utf-8"><title>{data["kind"]} pages</title><style>{_STYLE}</style></head>'
     body = f"<h1>{data['kind'].upper()} pages</h1>{_table(rows)}{kept}<h2>What stays</h2>{counts}"
     body += f"<h2>Damaged files</h2><ul>{damaged}</ul>" if damaged else ""
     body += f"<h2>Dropped, for example</h2>{galleries}" if galleries else ""
     body += f"<h2>Kept, drawn by chance</h2>{sections}" if sections else ""
-    return f"<!doctype html><html>{head}<body>{body}</body></html>\n"
+    return html_page(f"{data['kind']} pages", body, _STYLE, width="90em")
 
 
 def _table(rows: Sequence[tuple[str, int]]) -> str:

@@ -110,8 +110,10 @@ class SceneScorer:
         right = is_exact(prediction.reply, prediction.truth["accept"]) or named_values(prediction.reply, prediction.truth) == {
             prediction.truth["value"]
         }
-        absent = prediction.task == "yes_no" and prediction.truth["value"] == "no"
-        return {prediction.task: (float(right), 1)} | ({"absent_denied": (float(right), 1)} if absent else {})
+        tallies: Tallies = {prediction.task: (float(right), 1)}
+        if prediction.task == "yes_no" and prediction.truth["value"] == "no":
+            tallies["absent_denied"] = (float(right), 1)
+        return tallies
 
     def reading(self, prediction: Prediction) -> Tallies:
         """All strings, in any order; and how alike the characters are, in reading order."""
