@@ -38,8 +38,9 @@ class Preference(Objective):
     beta times what the policy has added to its log-probability over the reference's (equation 7).
 
     The reference is, in this order: what `precompute` noted; the copy that `keep_reference` made; the model without its adapters.
-    Logged, per pair: margin, accuracy (how often the chosen reward is the greater), both rewards, and kl, the mean of what the
-    policy has added to both answers, an estimate of how far it has gone.
+    Logged, per pair: margin, accuracy (how often the chosen reward is the greater), both rewards, and kl: how much less likely than
+    under the reference both answers are, on average. Had the reference written them it would be an estimate of the divergence
+    KL(reference || policy) of an answer.
     """
 
     logged = ("margin", "accuracy", "chosen_reward", "rejected_reward", "kl")
@@ -69,7 +70,7 @@ class Preference(Objective):
         rewards = self.beta * added
         margins = rewards[:, 0] - rewards[:, 1]
         with torch.no_grad():
-            logged = {"margin": margins.sum(), "accuracy": (margins > 0).float().sum(), "kl": added.mean(1).sum()}
+            logged = {"margin": margins.sum(), "accuracy": (margins > 0).float().sum(), "kl": -added.mean(1).sum()}
             logged |= {"chosen_reward": rewards[:, 0].sum(), "rejected_reward": rewards[:, 1].sum()}
         return Terms({"dpo": -F.logsigmoid(margins).sum()}, logged={name: value.detach() for name, value in logged.items()})
 

@@ -211,7 +211,7 @@ def test_a_terminal_without_chinese_letters_gets_question_marks() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "?\n", "")
 
 
-def test_doctor_says_what_a_bug_report_needs() -> None:
+def test_r7_doctor_says_what_a_bug_report_needs() -> None:
     result = run("doctor", "--json")
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)

@@ -50,7 +50,7 @@ def beside_torch() -> set[str]:
     return closure(PROJECT["dependencies"], frozenset(closure(["torch"])))
 
 
-def test_core_brings_no_torchvision_triton_or_nvidia() -> None:
+def test_r7_core_brings_no_torchvision_triton_or_nvidia() -> None:
     brought = beside_torch()
     assert {"numpy", "pydantic", "tokenizers"} <= brought
     assert not [name for name in brought if name.startswith(FORBIDDEN)]
@@ -62,7 +62,7 @@ def test_cpu_torch_brings_no_triton_or_nvidia() -> None:
     assert not [name for name in closure(["torch"]) if name.startswith(FORBIDDEN)]
 
 
-def test_core_stays_under_200_mb_beside_torch() -> None:
+def test_r7_core_stays_under_200_mb_beside_torch() -> None:
     sizes = {}
     for name in beside_torch():
         paths = [Path(str(file.locate())) for file in metadata.files(name) or []]
@@ -73,7 +73,7 @@ def test_core_stays_under_200_mb_beside_torch() -> None:
     assert total < 200, f"{total:.0f} MB; largest: {largest}"
 
 
-def test_every_imported_package_is_declared() -> None:
+def test_r7_every_imported_package_is_declared() -> None:
     """A module that imports something undeclared works here and fails on a fresh machine."""
     extras = [requirement for group in EXTRAS for requirement in PROJECT["optional-dependencies"][group]]
     names = [canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"] + extras]

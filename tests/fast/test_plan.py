@@ -47,7 +47,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
 
 
 @needs_fonts
-def test_a_nano_plan_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
+def test_r2_a_plan_tells_tokens_worst_samples_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = said(capsys, STAGE_2, "--rows", "4", "--memory", "8", "--json")
     found = json.loads(out)
     assert (code, err, found["problem"], found["fits"]) == (0, "", None, [])
@@ -133,7 +133,7 @@ def test_ranks_of_one_machine_share_its_memory() -> None:
         (["--set", "lora={targets: [decoder.q]}"], "'decoder.q' names no linear layer"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_one_line(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_r2_what_cannot_be_is_one_line(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = said(capsys, STAGE_2, "--rows", "1", "--memory", "8", *arguments)
     assert code == 1 and told in err and len(err.splitlines()) == 1
 

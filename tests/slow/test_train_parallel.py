@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -105,17 +106,38 @@ def test_r9_ranks_that_share_a_model_learn_what_one_process_learns(
     assert max(float((mine[name].float() - theirs[name].float()).abs().max()) for name in mine) < 2e-3
 
 
+def wait_for_checkpoint(run: Path, process: subprocess.Popen[Any]) -> None:
+    deadline = time.monotonic() + 240
+    while not list_checkpoints(run):
+        assert process.poll() is None and time.monotonic() < deadline, "ended before its checkpoint"
+        time.sleep(0.02)
+
+
+def ranks_of(pid: int) -> list[int]:
+    return [int(one) for one in subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()]
+
+
 def test_killed_and_resumed_on_other_ranks_it_goes_on_step_for_step(alone: Callable[[str], Path], tmp_path: Path) -> None:
     preset = "qwen-vl-nano"
     single, recipe = alone(preset), write_recipe(tmp_path, "killed", preset, {"data": "fsdp"})
     process = subprocess.Popen(command(recipe, 2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 240
-    while not list_checkpoints(tmp_path / "killed"):
-        assert process.poll() is None and time.monotonic() < deadline, "ended before its checkpoint"
-        time.sleep(0.02)
-    ranks = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-    for pid in (str(process.pid), *ranks):
-        subprocess.run(["kill", f"-{int(signal.SIGKILL)}", pid])
+    wait_for_checkpoint(tmp_path / "killed", process)
+    for pid in (process.pid, *ranks_of(process.pid)):
+        os.kill(pid, signal.SIGKILL)
     process.wait()
     run = train(recipe, 1, "--resume")
     assert losses(run) == pytest.approx(losses(single), abs=CLOSE)
+
+
+def test_torchrun_starts_again_what_died_and_it_goes_on(alone: Callable[[str], Path], tmp_path: Path) -> None:
+    preset = "qwen-vl-nano"
+    single, recipe = alone(preset), write_recipe(tmp_path, "elastic", preset, {"data": "fsdp"})
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
+    process = subprocess.Popen(
+        [*torchrun, "-m", "qwenvl", "train", str(recipe)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_checkpoint(tmp_path / "elastic", process)
+    os.kill(ranks_of(process.pid)[-1], signal.SIGKILL)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said[-3000:]
+    assert losses(tmp_path / "elastic") == pytest.approx(losses(single), abs=CLOSE)
