@@ -47,6 +47,8 @@ def parse_config(raw: Mapping[str, Any]) -> ModelConfig:
         image_size=visual["image_size"],
         input_norm=True,
         position_grid=visual.get("position_grid", POSITION_GRID),
+        window_size=visual.get("window_size"),
+        full_attention_blocks=visual.get("full_attention_blocks", ()),
     )
     connector = ResamplerConfig(
         num_queries=visual.get("n_queries", NUM_QUERIES),
@@ -98,6 +100,8 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
         "connector_heads": (connector.num_attention_heads, max(connector.hidden_size // CONNECTOR_HEAD_DIM, 1)),
         "position_base": (connector.position_base, POSITION_BASE),
         "connector_initialisation": (connector.initialisation, "published"),
+        "window_size": (vision.window_size, None),
+        "full_attention_blocks": (list(vision.full_attention_blocks), []),
     }
     visual |= {key: ours for key, (ours, theirs) in published.items() if ours != theirs}
     return {

@@ -156,12 +156,15 @@ def put(data: dict[str, Any], key: str, value: Any) -> None:
 
 def _limit(data: dict[str, Any], budget: Budget) -> None:
     """Fewer steps and rows, in place; evaluations stay as many."""
-    train, evaluate = data["train"], data.get("evaluate")
+    train, evaluate = data.get("train"), data.get("evaluate")
+    if not isinstance(train, dict) or not isinstance(train.get("steps"), int) or not isinstance(data.get("data"), dict):
+        return  # no recipe, as whoever reads it will say
     own = train["steps"]
     if own:
         train["steps"] = budget.steps or (QUICK_STEPS if budget.quick else own)
     if evaluate is not None and own:
         evaluate["every"] = max(round(evaluate["every"] * train["steps"] / own), 1)
+        train["log_every"] = min(train.get("log_every", 1), evaluate["every"])
     if budget.quick:
         train |= {"micro_batch_rows": 2, "log_every": 1}
         data["data"]["rows_per_step"] = 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from functools import partial
@@ -11,7 +10,6 @@ from typing import Any
 
 from qwenvl.data.loader import NumberedRows, RowSource, RowStream
 from qwenvl.data.mixture import MixtureRecipe, mixture_rows
-from qwenvl.data.places import markup_record
 from qwenvl.data.scene_rows import SceneRows
 from qwenvl.data.synth.clip import clip_hash
 from qwenvl.data.synth.dense import NUM_DENSE_CLASSES
@@ -23,6 +21,7 @@ from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.encode import Processor
 from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.processing.tokenizer_files import save_tokenizer
+from qwenvl.train.fingerprints import for_family, hash_of, markup_print, vocabulary_print
 from qwenvl.train.model_card import write_cards
 from qwenvl.train.objectives import build_objective
 from qwenvl.train.parallel import World
@@ -71,8 +70,7 @@ def tokenizer_of(recipe: Recipe) -> Tokenizer:
     the same ids, so that all generations read and write with one vocabulary. Raises TokenizerError for a family's token that is
     neither there nor can be made so.
     """
-    stored, spec = _stored_vocabulary(recipe), recipe.family()
-    return stored if spec.image_tokens.pad in stored.specials else stored.of_family(spec)
+    return for_family(_stored_vocabulary(recipe), recipe.family())
 
 
 def _stored_vocabulary(recipe: Recipe) -> Tokenizer:
@@ -85,11 +83,11 @@ def fingerprint(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, str]:
     `renamed_from` is that of the vocabulary in which the special tokens have other names, where the family's is made from one.
     """
     prints = {
-        "vocabulary": _hash(tokenizer.to_json()),
-        "markup": _hash(json.dumps(markup_record(recipe.markup()))),
-        "scenes": _hash("".join(_drawn(recipe))),
+        "vocabulary": vocabulary_print(tokenizer),
+        "markup": markup_print(recipe.markup()),
+        "scenes": hash_of("".join(_drawn(recipe))),
     }
-    stored = _hash(_stored_vocabulary(recipe).to_json())
+    stored = vocabulary_print(_stored_vocabulary(recipe))
     return prints if stored == prints["vocabulary"] else prints | {"renamed_from": stored}
 
 
@@ -134,7 +132,3 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 def markup_keys(markup: Markup) -> dict[str, int]:
     """The keys of ours in config.json that `FamilySpec.read_markup` reads."""
     return {} if markup.digits == 1 else {"coordinate_digits": markup.digits}
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -14,6 +14,7 @@ from typing import IO, Any
 import torch
 from torch import nn
 
+from qwenvl.train.fingerprints import of_model
 from qwenvl.train.sharded_checkpoint import drop_old, read_state, read_whole
 from qwenvl.types import QwenVLError
 from qwenvl.weights.hub import ModelNotFound, builtin_models, resolve
@@ -171,11 +172,11 @@ def _finished_model(source: str, where: str) -> dict[str, Any]:
 
 
 def _fingerprint_on_card(path: Path, where: str) -> dict[str, str]:
-    """What a finished model was trained with; nothing where it has no card or the card does not say."""
+    """What a finished model was trained with; where it has no card, what its own files say."""
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
+        return of_model(path.parent)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{where}: {path.name} cannot be read ({error}); restore it") from None
     found = card.get("fingerprint") if isinstance(card, dict) else None

@@ -29,7 +29,10 @@ def whole_model(trainer: Trainer) -> VisionLanguageModel:
     with trainer.average.in_place() if trainer.average else nullcontext():
         model = _copied(trainer) if trainer.engine.sharded or trainer.average else trainer.model
     if adapters(model) and trainer.world.leads:
-        _merge(trainer, model.cpu().eval())
+        dtype = model.decoder.norm.weight.dtype
+        # Compared in float32: in bfloat16 rounding alone moves logits by more than a fault might.
+        _merge(trainer, model.cpu().eval().float())
+        model.to(dtype)
     return model
 
 

@@ -107,6 +107,9 @@ def test_a_change_that_no_recipe_has_is_one_line_with_a_suggestion(tmp_path: Pat
     assert main(["ablate", str(tmp_path / "wrong.yaml"), "--out", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err
     assert "optim.warmup: unknown key; did you mean 'warmup_steps'?" in said and len(said.strip().splitlines()) == 1
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(SMALL | {"base": {"data": {"tasks": {"caption": 1}}, "optim": {"lr": 1}}}))
+    assert main(["ablate", str(tmp_path / "wrong.yaml"), "--out", str(tmp_path / "out")]) == 1
+    assert "train: Field required" in capsys.readouterr().err
     assert main(["ablate", str(tmp_path / "none.yaml")]) == 1
     assert "no such ablation" in capsys.readouterr().err
 

@@ -14,6 +14,7 @@ from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.train.build import TOKENIZER, fingerprint, tokenizer_of
 from qwenvl.train.checkpoint import CheckpointError, load_parts
+from qwenvl.train.fingerprints import of_model
 from qwenvl.train.recipe import load_recipe
 from qwenvl.train.sections import PARTS
 from qwenvl.weights.hub import builtin_models
@@ -115,11 +116,18 @@ def test_a_decoder_of_another_vocabulary_is_refused_by_its_card(finished: Path) 
     load_parts(tiny_model(), None, {"vision_tower": str(finished), "connector": str(finished)}, NOW)
 
 
-@pytest.mark.parametrize("card", [None, "{}", "[]", '{"fingerprint": null}'])
-def test_a_model_whose_card_does_not_say_gives_any_part_but_the_decoder(card: str | None, finished: Path) -> None:
+def test_a_published_model_without_a_card_is_told_by_its_own_files(finished: Path) -> None:
     (finished / "card.json").unlink()
-    if card is not None:
-        (finished / "card.json").write_text(card, encoding="utf-8")
+    found = of_model(finished)
+    load_parts(tiny_model(), None, {"decoder": str(finished)}, found)
+    assert "made with another vocabulary" in refusal({"decoder": str(finished)})
+    (finished / "tokenizer.json").unlink()
+    assert of_model(finished) == {}
+
+
+@pytest.mark.parametrize("card", ["{}", "[]", '{"fingerprint": null}'])
+def test_a_model_whose_card_does_not_say_gives_any_part_but_the_decoder(card: str, finished: Path) -> None:
+    (finished / "card.json").write_text(card, encoding="utf-8")
     assert "made with another vocabulary (unknown, now ours)" in refusal({"decoder": str(finished)})
     load_parts(tiny_model(), None, {"vision_tower": str(finished)}, NOW)
 

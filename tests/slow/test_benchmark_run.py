@@ -26,7 +26,7 @@ def test_a_quick_run_writes_a_report_whose_outputs_agree(tmp_path: Path, reposit
     assert result.returncode == 0, result.stderr
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     kinds = {case["name"].split()[0].rstrip(",") for case in report["results"]}
-    assert kinds == {"encode", "picture", "visual", "prefill", "decode", "attention"}
+    assert kinds == {"encode", "picture", "visual", "prefill", "decode", "attention", "train", "head", "packing"}
     exact = {case["name"]: case["difference"] for case in report["results"] if "float32" in case["name"]}
     assert all(difference is None or difference < 1e-4 for difference in exact.values()), exact
     assert report["probe_before"].keys() == report["probe_after"].keys()

@@ -109,6 +109,13 @@ def test_lora_trains_adapters_alone_and_leaves_them_apart_and_merged(base: str, 
 NANO_FOLDER = Path(qwenvl.__path__[0]) / "assets" / "models" / NANO
 
 
+def test_adapters_over_split_masters_are_merged_too(tmp_path: Path) -> None:
+    lora = {"targets": ["decoder.layers.*"], "rank": 4, "alpha": 8.0}
+    run = train(write_recipe(tmp_path, "run", lora=lora, optim={"masters": "split", "lr": 3e-3}, train={"precision": "bf16"}))
+    assert records(run)[-1]["loss"] < records(run)[0]["loss"]
+    assert load_file(run / "model" / "model.safetensors")["transformer.h.0.attn.c_attn.weight"].dtype == torch.bfloat16
+
+
 def test_an_interrupted_lora_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     lora = {"targets": ["decoder.layers.*"], "rank": 4, "alpha": 8.0, "dropout": 0.0, "base": "int8"}
     whole = train(write_recipe(tmp_path, "whole", lora=lora))
