@@ -13,9 +13,9 @@ import tyro
 from qwenvl.cli.options import Flag, FromOne, OutFolder, SomeOf, parse
 
 if TYPE_CHECKING:
-    from qwenvl.train.ablation import Ablation
-    from qwenvl.train.ablation_measures import Outcome
-    from qwenvl.train.ablation_report import Findings
+    from qwenvl.train.ablations.ablation import Ablation
+    from qwenvl.train.ablations.measures import Outcome
+    from qwenvl.train.ablations.table import Findings
     from qwenvl.train.recipe import Recipe
 
 SUMMARY = """Train the variants of an ablation at nano scale, with one seed and budget, and print the paper's trend beside ours.
@@ -47,7 +47,7 @@ class AblateOptions:
 
 def main(arguments: list[str]) -> int:
     options: AblateOptions = parse(AblateOptions, arguments, "qwenvl ablate", SUMMARY, EXAMPLES)
-    from qwenvl.train.ablation import Budget, find_ablation, load_ablation, write_recipes
+    from qwenvl.train.ablations.ablation import Budget, find_ablation, load_ablation, write_recipes
 
     if not options.name:
         return list_ablations()
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
 
 
 def list_ablations() -> int:
-    from qwenvl.train.ablation import FOLDER, find_ablation, load_ablation
+    from qwenvl.train.ablations.ablation import FOLDER, find_ablation, load_ablation
 
     files = sorted(FOLDER.glob("*.yaml"))
     if not files:
@@ -79,7 +79,7 @@ def list_ablations() -> int:
 def train(recipe: Recipe, path: Path, processes: int) -> int:
     """Train a variant, or go on with it, unless it is done; the exit code of `qwenvl train`."""
     from qwenvl.cli.train import run
-    from qwenvl.train.ablation import progress_of
+    from qwenvl.train.ablations.ablation import progress_of
     from qwenvl.train.parallel import start_ranks
 
     progress = progress_of(recipe)
@@ -93,9 +93,9 @@ def train(recipe: Recipe, path: Path, processes: int) -> int:
 def report(ablation: Ablation, folder: Path, recipes: Mapping[str, Recipe], quick: bool) -> int:
     """Measure what is not measured yet, write the table and the chart, and print the table."""
     from qwenvl.cli.progress import counted, progress
-    from qwenvl.train.ablation_measures import losses_for, read_outcome
-    from qwenvl.train.ablation_report import find, write_report
-    from qwenvl.train.held_out import mean_losses
+    from qwenvl.train.ablations.held_out import mean_losses
+    from qwenvl.train.ablations.measures import losses_for, read_outcome
+    from qwenvl.train.ablations.table import find, write_report
 
     names, rows = losses_for(ablation.measures), QUICK_ROWS if quick else ROWS
     outcomes: dict[str, Outcome] = {}
@@ -113,7 +113,7 @@ def show(findings: Findings) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from qwenvl.train.ablation_report import table
+    from qwenvl.train.ablations.table import table
 
     ablation, console = findings.ablation, Console()
     console.print(f"{ablation.question}\n{ablation.source}\n", highlight=False)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from qwenvl.train.plan import Machine
+    from qwenvl.train.planning.plan import Machine
 
 
 SUMMARY = "Say what a training run will cost before it starts: FLOPs, hours, memory of a rank, and what its data looks like."
@@ -53,10 +53,10 @@ def main(arguments: list[str]) -> int:
     for name, value in (("memory", options.memory), ("mfu", options.mfu), ("peak", options.peak)):
         if value is not None and not 0 < value < float("inf"):
             raise UsageError(f"--{name} {value:g}: give a number above 0")
-    from qwenvl.train.plan import Plan, in_gib, record
-    from qwenvl.train.proposals import proposals
+    from qwenvl.train.planning.plan import Plan, in_gib, record
+    from qwenvl.train.planning.proposals import proposals
+    from qwenvl.train.planning.survey import survey
     from qwenvl.train.recipe import Recipe, load_recipe
-    from qwenvl.train.survey import survey
     from qwenvl.types import QwenVLError
 
     def load(more: Sequence[str] = ()) -> Recipe:
@@ -80,7 +80,7 @@ def _machine(options: PlanOptions) -> Machine:
     """With --memory a GPU that has so much; otherwise this machine."""
     import torch
 
-    from qwenvl.train.plan import Machine
+    from qwenvl.train.planning.plan import Machine
 
     peak = options.peak * 1e12
     if options.memory is not None:
@@ -221,7 +221,7 @@ def _short(value: float) -> str:
 
 
 def _gib(size: float) -> str:
-    from qwenvl.train.plan import in_gib
+    from qwenvl.train.planning.plan import in_gib
 
     return in_gib(size)
 

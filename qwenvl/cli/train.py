@@ -62,7 +62,7 @@ def run(recipe: Recipe, resume: bool, tensorboard: bool = False) -> int:
     from qwenvl.cli.train_eval import evaluation_of
     from qwenvl.train.build import build_trainer, export
     from qwenvl.train.parallel import bound_caches, join_world, leave_world, restarted
-    from qwenvl.train.watch import watchers_of
+    from qwenvl.train.sight.watch import watchers_of
     from qwenvl.types import QwenVLError
 
     bound_caches()

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from qwenvl.families.spec import Markup
     from qwenvl.models.vlm import VisionLanguageModel
     from qwenvl.processing.encode import Processor
-    from qwenvl.train.evaluations import Evaluation, ShownAnswer
     from qwenvl.train.parallel import World
     from qwenvl.train.recipe import Recipe
-    from qwenvl.train.watch import Evaluate
+    from qwenvl.train.sight.evaluations import Evaluation, ShownAnswer
+    from qwenvl.train.sight.watch import Evaluate
 
 TASKS = ("scenes",)
 SEED = 2
@@ -60,7 +60,7 @@ class SceneEvaluation:
         from qwenvl.eval.runner import ModelAnswerer
         from qwenvl.inference.model import QwenVL
         from qwenvl.train.build import CHAT_FORMATS
-        from qwenvl.train.evaluations import Evaluation
+        from qwenvl.train.sight.evaluations import Evaluation
 
         parts = self.processor
         style = {"chat_format": CHAT_FORMATS[self.recipe.data.style]}
@@ -140,7 +140,7 @@ def shown_answer(question: Question, prediction: Prediction, markup: Markup) -> 
     from qwenvl.eval.task import frame_of
     from qwenvl.processing.image import open_image
     from qwenvl.processing.regions import read_regions
-    from qwenvl.train.evaluations import ShownAnswer
+    from qwenvl.train.sight.evaluations import ShownAnswer
 
     *asked, reference = question.sample.messages
     return ShownAnswer(

@@ -11,8 +11,8 @@ import yaml
 
 from qwenvl.data.mixture import MixtureRecipe
 from qwenvl.data.synth.fonts import versions
-from qwenvl.train.evaluations import read_evaluations
 from qwenvl.train.recipe import Recipe
+from qwenvl.train.sight.evaluations import read_evaluations
 
 DRAWN = "Apache-2.0; drawn with fonts under OFL-1.1, Apache-2.0 and Bitstream Vera's licence, names from Unicode CLDR"
 UNKNOWN = "that of the weights it starts from and of the data it was trained on; see README.md"

@@ -21,13 +21,13 @@ from qwenvl.data.synth.dense import NUM_DENSE_CLASSES
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.runtime import peak_flops
 from qwenvl.train.checkpoint import CheckpointError, check_fingerprint, list_checkpoints, load_parts, lock_run
-from qwenvl.train.cost import Counter, work_of_batch
 from qwenvl.train.engine import Engine
 from qwenvl.train.freeze import apply_freezing
 from qwenvl.train.metrics import Window, write_refused
 from qwenvl.train.objectives import Objective
 from qwenvl.train.optim import MovingAverage, build_optimiser, named_trainables, rate_at, set_rate
 from qwenvl.train.parallel import World, give_back_memory
+from qwenvl.train.planning.cost import Counter, work_of_batch
 from qwenvl.train.preference import Preference
 from qwenvl.train.recipe import Recipe, changed_keys
 from qwenvl.train.state import RunState
@@ -35,7 +35,7 @@ from qwenvl.train.trouble import Seen, Watch
 from qwenvl.types import Batch
 
 if TYPE_CHECKING:
-    from qwenvl.train.watch import Watcher
+    from qwenvl.train.sight.watch import Watcher
 
 Outcome = Literal["finished", "interrupted"]
 FINGERPRINT = ("vocabulary", "markup", "scenes")

@@ -18,10 +18,10 @@ from qwenvl.data.synth.spec import SceneSpec
 from qwenvl.models.attention import PackedLayout
 from qwenvl.models.initialise import initialise
 from qwenvl.models.vlm import VisionLanguageModel
-from qwenvl.train import held_out
-from qwenvl.train.ablation import Ablation, Budget, Claim, load_ablation, progress_of, write_recipes
-from qwenvl.train.ablation_measures import Outcome, read_outcome, values_of
-from qwenvl.train.ablation_report import find, judge, markdown, record, write_report
+from qwenvl.train.ablations import held_out
+from qwenvl.train.ablations.ablation import Ablation, Budget, Claim, load_ablation, progress_of, write_recipes
+from qwenvl.train.ablations.measures import Outcome, read_outcome, values_of
+from qwenvl.train.ablations.table import find, judge, markdown, record, write_report
 from qwenvl.train.build import row_source
 from qwenvl.train.recipe import Recipe
 from qwenvl.types import IGNORE_INDEX

@@ -46,7 +46,10 @@ def test_a_row_is_within_its_slack_or_as_full_as_can_be(lengths: list[int], budg
     assert full == best or budget * 0.95 <= full <= budget
 
 
-@given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 30)), min_size=1, max_size=12), st.integers(40, 90), st.integers(30, 60))
+SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 30)), min_size=1, max_size=12)
+
+
+@given(SIZES, st.integers(40, 90), st.integers(30, 60))
 def test_a_row_with_two_budgets_stays_within_both(sizes: list[tuple[int, int]], budget: int, limit: int) -> None:
     lengths, patches = map(list, zip(*sizes))
     taken = fill_row(lengths, budget, slack=0.05, patches=patches, limit=limit)

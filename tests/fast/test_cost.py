@@ -17,10 +17,10 @@ from qwenvl.families import find_preset
 from qwenvl.models.lora import add_lora
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.collate import collate
-from qwenvl.train.cost import Counter, Flops, Work, work_of, work_of_batch
 from qwenvl.train.freeze import trains_at
 from qwenvl.train.objectives import DensePatches, NextToken
-from qwenvl.train.operations import Attended, operations
+from qwenvl.train.planning.cost import Counter, Flops, Work, work_of, work_of_batch
+from qwenvl.train.planning.operations import Attended, operations
 from qwenvl.types import IGNORE_INDEX, Batch, Encoded
 from tests.fast.test_packing import QUESTIONS, encoded
 from tests.fast.tiny import NATIVE, Visual, document, native_config, tiny_config, tiny_model

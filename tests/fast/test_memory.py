@@ -16,14 +16,14 @@ from qwenvl.models.select import LayerError
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.collate import collate
 from qwenvl.processing.grid import window_plan
-from qwenvl.train.cost import work_of_batch
 from qwenvl.train.engine import Engine
-from qwenvl.train.inventory import Inventory, take_inventory
-from qwenvl.train.memory import Memory, Precision, Ranks, activations, pass_memory, state_memory
 from qwenvl.train.objectives import NextToken
-from qwenvl.train.operations import operations
 from qwenvl.train.optim import MovingAverage, build_optimiser, named_trainables
 from qwenvl.train.parallel import World
+from qwenvl.train.planning.cost import work_of_batch
+from qwenvl.train.planning.inventory import Inventory, take_inventory
+from qwenvl.train.planning.memory import Memory, Precision, Ranks, activations, pass_memory, state_memory
+from qwenvl.train.planning.operations import operations
 from qwenvl.train.recipe import Recipe
 from qwenvl.types import Batch, Encoded
 

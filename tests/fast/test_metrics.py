@@ -16,11 +16,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from qwenvl.train import metrics
-from qwenvl.train.evaluations import Evaluation, ShownAnswer, read_evaluations
 from qwenvl.train.metrics import MetricsLog, Progress, Window, read_metrics
 from qwenvl.train.parallel import World
-from qwenvl.train.tensorboard import TensorBoardWatcher
-from qwenvl.train.watch import ConsoleAndFiles, EvaluationWatcher, ReportWatcher, undisturbed
+from qwenvl.train.sight.evaluations import Evaluation, ShownAnswer, read_evaluations
+from qwenvl.train.sight.tensorboard import TensorBoardWatcher
+from qwenvl.train.sight.watch import ConsoleAndFiles, EvaluationWatcher, ReportWatcher, undisturbed
 from qwenvl.types import Region
 
 COEFFICIENTS = {"next_token": 1.0, "patch_class": 0.5}

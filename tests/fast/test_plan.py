@@ -16,11 +16,11 @@ from qwenvl.cli.main import main
 from qwenvl.cli.plan import _bar, _hours, _short
 from qwenvl.data.packing import interleave, share_prefix
 from qwenvl.data.shards import ShardWriter
-from qwenvl.train.cost import Counter, Flops, Work
-from qwenvl.train.plan import Machine, Plan, histogram, record
-from qwenvl.train.proposals import proposals
+from qwenvl.train.planning.cost import Counter, Flops, Work
+from qwenvl.train.planning.plan import Machine, Plan, histogram, record
+from qwenvl.train.planning.proposals import proposals
+from qwenvl.train.planning.survey import Length, Survey, lengths_of, nominal_rows, survey
 from qwenvl.train.recipe import load_recipe
-from qwenvl.train.survey import Length, Survey, lengths_of, nominal_rows, survey
 from tests.fast.test_packed_rows import Captions
 from tests.fast.test_packing import QUESTIONS, encoded
 from tests.small_text import small_tokenizer

@@ -17,11 +17,11 @@ from torch import nn
 
 from qwenvl.config import ConfigError
 from qwenvl.models.quantised import QuantisedLinear
-from qwenvl.train.charts import Curve, chart, short, smoothed, thinned, ticks
-from qwenvl.train.evaluations import Evaluation, EvaluationLog, ShownAnswer
 from qwenvl.train.parallel import World
-from qwenvl.train.report import duration, write_report
-from qwenvl.train.run_folder import count_weights, note_start, read_run
+from qwenvl.train.sight.charts import Curve, chart, short, smoothed, thinned, ticks
+from qwenvl.train.sight.evaluations import Evaluation, EvaluationLog, ShownAnswer
+from qwenvl.train.sight.report import duration, write_report
+from qwenvl.train.sight.run_folder import count_weights, note_start, read_run
 from qwenvl.types import Region
 
 RECIPE = """\

@@ -22,10 +22,10 @@ from qwenvl.eval.scorers.scenes import make_scorer
 from qwenvl.eval.tasks import scenes
 from qwenvl.inference.model import load
 from qwenvl.train.checkpoint import latest, list_checkpoints
-from qwenvl.train.evaluations import read_evaluations
 from qwenvl.train.metrics import read_metrics
 from qwenvl.train.recipe import load_recipe
-from qwenvl.train.report import write_report
+from qwenvl.train.sight.evaluations import read_evaluations
+from qwenvl.train.sight.report import write_report
 
 pytestmark = pytest.mark.usefixtures("scene_sources")
 

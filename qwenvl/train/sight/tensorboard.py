@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qwenvl.types import QwenVLError
 
 if TYPE_CHECKING:
-    from qwenvl.train.watch import Watched
+    from qwenvl.train.sight.watch import Watched
 
 FOLDER = "tensorboard"
 GROUPS = {"losses": "loss", "tasks": "task", "logged": "logged"}

@@ -24,7 +24,7 @@ from qwenvl.processing.collate import collate
 from qwenvl.processing.grid import image_grid
 from qwenvl.processing.tokenizer import TokenizerError
 from qwenvl.train.build import processor_of, row_source
-from qwenvl.train.cost import Work, work_of, work_of_batch
+from qwenvl.train.planning.cost import Work, work_of, work_of_batch
 from qwenvl.train.recipe import Recipe
 from qwenvl.types import Encoded
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from qwenvl.train.evaluations import read_evaluations
 from qwenvl.train.metrics import read_metrics
+from qwenvl.train.sight.evaluations import read_evaluations
 
 FIRST_STEPS = 20
 LAST_PART = 0.2

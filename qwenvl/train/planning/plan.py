@@ -10,12 +10,12 @@ from typing import Any
 
 from qwenvl.data.mixture import MixtureRecipe
 from qwenvl.data.synth.dense import NUM_DENSE_CLASSES
-from qwenvl.train.cost import Counter, Flops, Work
-from qwenvl.train.inventory import ALWAYS, Inventory, take_inventory
-from qwenvl.train.memory import Memory, Ranks, pass_memory, state_memory
-from qwenvl.train.operations import Operation, operations
+from qwenvl.train.planning.cost import Counter, Flops, Work
+from qwenvl.train.planning.inventory import ALWAYS, Inventory, take_inventory
+from qwenvl.train.planning.memory import Memory, Ranks, pass_memory, state_memory
+from qwenvl.train.planning.operations import Operation, operations
+from qwenvl.train.planning.survey import Survey
 from qwenvl.train.recipe import Recipe
-from qwenvl.train.survey import Survey
 
 RANK, WORKER = 0.6 * 2**30, 0.3 * 2**30
 """Bytes of a process on Linux, as measured: Python and torch; of a rank on the CPU also the kernels that oneDNN prepares."""

@@ -17,10 +17,10 @@ from torch import nn
 from qwenvl.config import ConfigError
 from qwenvl.models.quantised import QuantisedLinear
 from qwenvl.runtime import environment
-from qwenvl.train.evaluations import read_evaluations
 from qwenvl.train.freeze import GROUPS
 from qwenvl.train.metrics import append_line, read_lines, read_metrics
 from qwenvl.train.parallel import World
+from qwenvl.train.sight.evaluations import read_evaluations
 
 STARTS, TROUBLE, REFUSED, RECIPE = "starts.jsonl", "trouble.jsonl", "refused.json", "recipe.yaml"
 PACE = 20

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from qwenvl.config import ConfigError, Strict, load_yaml
 from qwenvl.runtime import atomic_write
-from qwenvl.train.ablation_measures import MEASURES
+from qwenvl.train.ablations.measures import MEASURES
 from qwenvl.train.recipe import Recipe, load_recipe
 from qwenvl.train.sections import PARTS
 

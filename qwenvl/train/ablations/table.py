@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qwenvl.runtime import atomic_write, environment
-from qwenvl.train.ablation import ENDS, Ablation, Claim
-from qwenvl.train.ablation_measures import MEASURES, Outcome, values_of
+from qwenvl.train.ablations.ablation import ENDS, Ablation, Claim
+from qwenvl.train.ablations.measures import MEASURES, Outcome, values_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

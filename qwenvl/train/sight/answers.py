@@ -12,8 +12,8 @@ from PIL import Image
 
 from qwenvl.data.html_page import marks
 from qwenvl.data.outlines import thumbnail_url
-from qwenvl.train.evaluations import region_of
-from qwenvl.train.run_folder import RunFolder
+from qwenvl.train.sight.evaluations import region_of
+from qwenvl.train.sight.run_folder import RunFolder
 
 COLUMNS = 4
 """Evaluations that are shown of each question: the first, the last, and some in between."""

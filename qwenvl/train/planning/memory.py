@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields
 
 from qwenvl.models.attention import PLAIN_KEYS
 from qwenvl.models.quantised import BLOCK
-from qwenvl.train.cost import Work
-from qwenvl.train.inventory import Inventory
 from qwenvl.train.objectives import HEAD_CHUNK
-from qwenvl.train.operations import Activated, Attended, Normed, Operation, Product
+from qwenvl.train.planning.cost import Work
+from qwenvl.train.planning.inventory import Inventory
+from qwenvl.train.planning.operations import Activated, Attended, Normed, Operation, Product
 from qwenvl.train.split_adamw import CHUNK
 
 MOMENTS = 8

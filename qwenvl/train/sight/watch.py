@@ -16,11 +16,11 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from qwenvl.models.vlm import VisionLanguageModel
-from qwenvl.train.evaluations import Evaluation, EvaluationLog
 from qwenvl.train.metrics import MetricsLog, Progress, Window, draw_loss_curve
 from qwenvl.train.optim import MovingAverage
 from qwenvl.train.parallel import World
 from qwenvl.train.recipe import Recipe
+from qwenvl.train.sight.evaluations import Evaluation, EvaluationLog
 
 Tell = Callable[[Mapping[str, Any]], None]
 """Is told of a record."""
@@ -86,8 +86,8 @@ class ReportWatcher:
     """report.html, as often as the picture of the loss, and after every evaluation that it is told of."""
 
     def begin(self, trainer: Watched) -> None:
-        from qwenvl.train.report import write_report
-        from qwenvl.train.run_folder import note_start
+        from qwenvl.train.sight.report import write_report
+        from qwenvl.train.sight.run_folder import note_start
 
         self.trainer = trainer
         self.write: Callable[[Path], Path] | None = None
@@ -168,7 +168,7 @@ def watchers_of(recipe: Recipe, evaluate: Evaluate | None, tensorboard: bool = F
 
     Raises QwenVLError where TensorBoard is wanted and not installed.
     """
-    from qwenvl.train.tensorboard import TensorBoardWatcher
+    from qwenvl.train.sight.tensorboard import TensorBoardWatcher
 
     report = ReportWatcher()
     watchers: list[Watcher] = [ConsoleAndFiles()]

@@ -14,7 +14,7 @@ import numpy as np
 
 from qwenvl.config import ModelConfig, ResamplerConfig
 from qwenvl.processing.grid import window_plan
-from qwenvl.train.operations import Attended, Operation, Product, operations
+from qwenvl.train.planning.operations import Attended, Operation, Product, operations
 from qwenvl.types import IGNORE_INDEX
 
 if TYPE_CHECKING:

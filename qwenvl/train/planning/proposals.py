@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from qwenvl.train.plan import Plan
+from qwenvl.train.planning.plan import Plan
 from qwenvl.train.recipe import Recipe
 from qwenvl.types import QwenVLError
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from qwenvl.data.html_page import html_page
 from qwenvl.runtime import atomic_write
-from qwenvl.train import charts
-from qwenvl.train.charts import COLOURS, Curve, chart, short
-from qwenvl.train.report_answers import ANSWER_STYLE, answers_section
-from qwenvl.train.run_folder import RunFolder, read_run
+from qwenvl.train.sight import charts
+from qwenvl.train.sight.answers import ANSWER_STYLE, answers_section
+from qwenvl.train.sight.charts import COLOURS, Curve, chart, short
+from qwenvl.train.sight.run_folder import RunFolder, read_run
 
 FILE = "report.html"
 MOST_TROUBLE, MOST_SAMPLES = 20, 8

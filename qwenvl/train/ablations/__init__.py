@@ -1,0 +1,1 @@
+"""Variants of one recipe at one budget, and what the paper found."""
