@@ -25,6 +25,7 @@ class Case:
 
     Every run does `units` units of work (tokens decoded, pictures encoded); times are reported per unit.
     agreement: computes how far the outputs of ours and the first peer lie apart, where they have the same weights.
+    figures: other numbers worth telling, by name, asked for after the measured runs.
     """
 
     name: str
@@ -33,16 +34,20 @@ class Case:
     units: int = 1
     repeats: int = 1
     agreement: Callable[[], float] | None = None
+    figures: Callable[[], dict[str, float]] | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """CPU milliseconds per unit of every run, in order, and how far the outputs lie apart (None: not comparable)."""
+    """CPU milliseconds per unit of every run, in order, and how far the outputs lie apart (None: not comparable). `quantity`: what
+    was measured, where it is not milliseconds but, say, MiB; less is better."""
 
     name: str
     unit: str
     times: dict[str, list[float]]
     difference: float | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+    quantity: str = "ms"
 
     @property
     def medians(self) -> dict[str, float]:
@@ -50,16 +55,20 @@ class Result:
 
     @property
     def speedups(self) -> dict[str, float]:
-        """Peer -> its median time over ours: above 1, ours is faster."""
+        """Peer -> its median over ours: above 1, ours is faster, or takes less."""
         ours, *peers = self.medians
         return {peer: self.medians[peer] / self.medians[ours] for peer in peers}
 
     def as_dict(self) -> dict[str, Any]:
-        minima = {name: min(times) for name, times in self.times.items()}
+        minima, quantity = {name: min(times) for name, times in self.times.items()}, self.quantity.lower()
         return {
-            "name": self.name, "unit": self.unit, "median_ms": self.medians, "minimum_ms": minima,
-            "speedups": self.speedups, "difference": self.difference, "times_ms": self.times,
+            "name": self.name, "unit": self.unit, f"median_{quantity}": self.medians, f"minimum_{quantity}": minima,
+            "speedups": self.speedups, "difference": self.difference, "figures": self.figures, f"times_{quantity}": self.times,
         }  # fmt: skip
+
+
+Item = Case | Callable[[int], list[Result]]
+"""What a suite is made of: a comparison, or what measures by itself in so many rounds."""
 
 
 def measure(case: Case, rounds: int, clock: Callable[[], float] = time.process_time) -> Result:
@@ -76,7 +85,8 @@ def measure(case: Case, rounds: int, clock: Callable[[], float] = time.process_t
                 for _ in range(case.repeats):
                     run()
                 times[name].append((clock() - start) * 1e3 / (case.repeats * case.units))
-    return Result(case.name, case.unit, times, case.agreement() if case.agreement else None)
+    difference, figures = case.agreement() if case.agreement else None, case.figures() if case.figures else {}
+    return Result(case.name, case.unit, times, difference, figures)
 
 
 def pin_to_one_core() -> int | None:
@@ -108,14 +118,20 @@ def probe() -> dict[str, float]:
 
 def table(results: Sequence[Result]) -> str:
     """The results as a Markdown table, one row per peer."""
-    lines = ["| case | ours | peer | peer's time | speed-up | outputs differ by |", "|---|---|---|---|---|---|"]
+    lines = ["| case | ours | peer | peer's | times ours | outputs differ by |", "|---|---|---|---|---|---|"]
     for result in results:
         ours, *_ = result.medians
         for peer, speedup in result.speedups.items():
             difference = "—" if result.difference is None else f"{result.difference:.0e}" if result.difference else "0"
-            mine, theirs = (f"{result.medians[name]:.2f} ms/{result.unit}" for name in (ours, peer))
+            mine, theirs = (f"{result.medians[name]:.2f} {result.quantity}/{result.unit}" for name in (ours, peer))
             lines.append(f"| {result.name} | {mine} | {peer} | {theirs} | {speedup:.2f}x | {difference} |")
     return "\n".join(lines)
+
+
+def figures(results: Sequence[Result]) -> str:
+    """What else is worth telling, as a Markdown list; empty where there is nothing."""
+    told = [(result.name, ", ".join(f"{name} {value:.4g}" for name, value in result.figures.items())) for result in results]
+    return "\n".join(f"- {name}: {line}" for name, line in told if line)
 
 
 @dataclass
@@ -130,6 +146,7 @@ class Report:
     probe_before: dict[str, float]
     probe_after: dict[str, float] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
+    note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {**vars(self), "results": [result.as_dict() for result in self.results]}
@@ -142,7 +159,8 @@ class Report:
             f"transformers {self.environment['transformers']}.\n\n"
             f"The machine before and after: {self.probe_before} and {self.probe_after}."
         )
-        return f"{head}\n\n{table(self.results)}\n"
+        parts = [head, self.note, table(self.results), figures(self.results)]
+        return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _best_seconds(run: Run, times: int = 5) -> float:

@@ -209,15 +209,22 @@ def build_pair(family: str, size: Size) -> tuple[VisionLanguageModel, Any]:
     for parameter in peer.parameters():
         if parameter.ndim > 1:
             parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.02)
+    return ours_over(peer).eval(), peer
+
+
+def ours_over(peer: Any) -> VisionLanguageModel:
+    """Our model over the very tensors of a transformers model, by the names and layout of the published files."""
+    family = peer.config.model_type
     with torch.device("meta"):
-        model = VisionLanguageModel(get_family(family).parse_config(config.to_dict()))
+        model = VisionLanguageModel(get_family(family).parse_config(peer.config.to_dict()))
     shapes = {parameter: tuple(tensor.shape) for parameter, tensor in model.state_dict().items()}
     table = {entry.published: entry for entry in name_table(model.config, shapes)}
     state: dict[str, Tensor] = {}
     for parameter, tensor in peer.state_dict().items():
-        state |= table[hub_name(family, parameter)].to_ours(tensor)
+        if not (model.config.decoder.tie_word_embeddings and parameter == "lm_head.weight"):
+            state |= table[hub_name(family, parameter)].to_ours(tensor)
     model.load_state_dict(state, strict=True, assign=True)
-    return model.eval(), peer
+    return model
 
 
 def text_config(size: Size) -> dict[str, Any]:

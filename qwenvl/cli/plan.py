@@ -63,6 +63,9 @@ def main(arguments: list[str]) -> int:
         return load_recipe(options.recipe, [*options.set, *more])
 
     recipe = load()
+    if options.ranks % recipe.parallel.tensor:
+        tensor = recipe.parallel.tensor
+        raise QwenVLError(f"parallel.tensor {tensor}: {options.ranks} ranks are no multiple of it; give as many with --ranks")
     plan = Plan(recipe, survey(recipe, options.rows), _machine(options), options.ranks)
     found, problem = record(plan), plan.problem()
     fits = [] if problem is None or plan.memory.total <= plan.limit else proposals(plan, load)

@@ -60,8 +60,10 @@ def run(recipe: Recipe, resume: bool, tensorboard: bool = False) -> int:
     import torch
 
     from qwenvl.cli.train_eval import evaluation_of
+    from qwenvl.config import ConfigError
     from qwenvl.train.build import build_trainer, export
-    from qwenvl.train.parallel import bound_caches, join_world, leave_world, restarted
+    from qwenvl.train.checkpoint import CheckpointError, restarted
+    from qwenvl.train.parallel import bound_caches, join_world, leave_world
     from qwenvl.train.sight.watch import watchers_of
     from qwenvl.types import QwenVLError
 
@@ -83,10 +85,12 @@ def run(recipe: Recipe, resume: bool, tensorboard: bool = False) -> int:
             folder = export(trainer, processor)
         _say(world, f"{recipe.name}: {trainer.step} steps done, model in {folder}")
         return 0
-    except QwenVLError:
-        # Every rank meets the same mistake; one of them says so.
+    except QwenVLError as error:
         if world.leads:
             raise
+        if not isinstance(error, ConfigError | CheckpointError):
+            # A mistake in the recipe every rank meets, and the first one tells it; a bad shard may be this rank's alone.
+            print(f"qwenvl: rank {world.rank}: {error}", file=sys.stderr)
         return 1
     finally:
         leave_world(world)

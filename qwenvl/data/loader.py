@@ -136,6 +136,8 @@ class RowStream:
         """Go on at `step`, with what `states` said of the lanes there."""
         self.step, self._states, self._of = step, dict(states or {}), (0, 0)
         self._open: dict[int, Lane] = {}
+        if self.pool is not None:
+            self.pool.close()  # what it has made ahead is of other steps; the next row that is asked for starts it again
 
     def states(self) -> dict[int, Any]:
         """What `seek` needs of the lanes of this rank, beside the step; empty for a source that needs nothing."""

@@ -46,7 +46,7 @@ def build_trainer(recipe: Recipe, world: World) -> tuple[Trainer, Processor]:
         recipe.objective, config.vision.hidden_size, NUM_DENSE_CLASSES, len(source.tasks), recipe.seed
     )
     make = partial(row_source, recipe)
-    pool = WorkerPool(make, data.workers, world.rank, world.size, data.rows_per_step, lanes) if data.workers else None
+    pool = WorkerPool(make, data.workers, world.data_rank, world.data_size, data.rows_per_step, lanes) if data.workers else None
     stream = RowStream(source, data.rows_per_step, lanes, pool)
     return Trainer(recipe, model, objective, stream, fingerprint(recipe, processor.tokenizer), world), processor
 

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import torch
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 
 from qwenvl.train.fingerprints import of_model
 from qwenvl.train.sharded_checkpoint import drop_old, read_state, read_whole
@@ -79,6 +80,12 @@ def list_checkpoints(run: Path) -> list[Path]:
     return sorted(path for path in (run / FOLDER).glob("step_*") if FILE.fullmatch(path.name))
 
 
+def restarted(run: Path) -> bool:
+    """Whether torchrun has started these ranks again after one of them died (--max-restarts), and there is a checkpoint to go on
+    from."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0 and bool(list_checkpoints(run))
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """All of a file; of a folder that several ranks wrote, the model and what is not a tensor. Raises CheckpointError where it is
     not a checkpoint."""
@@ -86,7 +93,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if path.is_dir():
             return read_state(path) | {"model": read_whole(path, "model."), "objective": {}}
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except (Exception, CheckpointException) as error:
         kind = type(error).__name__
         raise CheckpointError(f"{path}: not a readable checkpoint ({kind}); delete it to use an older one") from error
     return state

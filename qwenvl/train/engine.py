@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from qwenvl.config import ConfigError
 from qwenvl.models.lora import add_lora
 from qwenvl.models.quantised import quantise
 from qwenvl.models.vlm import VisionLanguageModel
-from qwenvl.train.freeze import apply_freezing
+from qwenvl.train.freeze import FIXED, apply_freezing
 from qwenvl.train.keepers import FileKeeper, FolderKeeper, Keeper
 from qwenvl.train.parallel import GradientBuffer, Gradients, World
 from qwenvl.train.recipe import Recipe
@@ -48,8 +49,9 @@ class Engine:
         if recipe.optim.masters == "split":
             # Tables of angles and the like are computed from the configuration, in float32, so all parameters may be cast.
             model.to(torch.bfloat16)
-        model.to(self.world.device)
         objective.to(self.world.device)
+        if self.mesh is None:
+            model.to(self.world.device)  # otherwise block by block, cut before it is moved
         if self.mesh is not None and self.world.tensor > 1:
             share_layers(model, self.mesh)
         if recipe.train.activation_checkpointing:
@@ -70,7 +72,14 @@ def adapt(model: VisionLanguageModel, recipe: Recipe) -> None:
     if lora.base != "full":
         quantise(model, lora.targets, lora.base)
     add_lora(model, lora.targets, lora.rank, lora.alpha, lora.dropout, recipe.seed)
+    for pattern in lora.whole:
+        if not any(_named(name, pattern) for name, _ in model.named_parameters()):
+            raise ConfigError(f"lora.whole: {pattern!r} names no layer of the model")
     for name, parameter in model.named_parameters():
-        layer = name.rpartition(".")[0]
-        whole = any(fnmatchcase(layer, pattern) or fnmatchcase(name, pattern) for pattern in lora.whole)
+        whole = any(_named(name, pattern) for pattern in lora.whole) and name.rpartition(".")[2] not in FIXED
         parameter.requires_grad_(name.rpartition(".")[2] in ADAPTERS or whole)
+
+
+def _named(name: str, pattern: str) -> bool:
+    """Whether the pattern names a weight, or the layer that it belongs to."""
+    return fnmatchcase(name, pattern) or fnmatchcase(name.rpartition(".")[0], pattern)

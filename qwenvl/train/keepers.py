@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 
 from qwenvl.train.checkpoint import CheckpointError, cannot_write, checkpoint_path, newest, read_checkpoint, save_checkpoint
 from qwenvl.train.parallel import World
@@ -68,24 +71,46 @@ class FolderKeeper:
     def save(self, run: Path, plain: Mapping[str, Any], state: RunState, keep: int) -> None:
         tensors = state.tensors()
         path = checkpoint_path(run, plain["step"]).with_suffix("")
-        try:
+        with _one_line(path):
             self.writer.save(path, {**plain, "states_of": list(tensors["optimiser"])}, flat(tensors), keep)
-        except (OSError, RuntimeError) as error:
-            raise cannot_write(path, error) from error
 
     def read_plain(self, run: Path) -> dict[str, Any]:
         self._opened = newest(run)
         if not self._opened.is_dir():
             raise CheckpointError(f"{self._opened}: written with parallel.data replicate; resume it so, or start another run")
-        return read_state(self._opened)
+        with _readable(self._opened):
+            return read_state(self._opened)
 
     def restore(self, state: RunState) -> None:
-        state.make_blank(read_state(self._opened)["states_of"])
-        with torch.no_grad():
+        with torch.no_grad(), _readable(self._opened):
+            state.make_blank(read_state(self._opened)["states_of"])
             read_into(self._opened, flat(state.tensors()))
 
     def poll(self) -> None:
-        self.writer.poll()
+        with _one_line(self.writer.where):
+            self.writer.poll()
 
     def finish(self) -> None:
-        self.writer.finish()
+        with _one_line(self.writer.where):
+            self.writer.finish()
+
+
+# torch's CheckpointException, which every rank raises for the fault of one, is no Exception.
+FAULTS = (CheckpointException, OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError)
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FAULTS as error:
+        raise cannot_write(path, error) from error
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FAULTS as error:
+        kind = type(error).__name__
+        raise CheckpointError(f"{path}: not a readable checkpoint ({kind}); delete it to use an older one") from error

@@ -13,6 +13,7 @@ from qwenvl.data.mixture import MixtureRecipe
 from qwenvl.data.synth.fonts import versions
 from qwenvl.train.recipe import Recipe
 from qwenvl.train.sight.evaluations import read_evaluations
+from qwenvl.weights.hub import builtin_models
 
 DRAWN = "Apache-2.0; drawn with fonts under OFL-1.1, Apache-2.0 and Bitstream Vera's licence, names from Unicode CLDR"
 UNKNOWN = "that of the weights it starts from and of the data it was trained on; see README.md"
@@ -58,7 +59,9 @@ def readme(recipe: Recipe, steps: int, run: Path) -> str:
 
 
 def _is_drawn(recipe: Recipe) -> bool:
-    """Whether nothing but drawn data and models of the package went in, as far as the recipe says."""
+    """Whether nothing but drawn data, models of the package and runs went in, as far as the recipe says."""
+    if any(source not in builtin_models() and not (Path(source) / "checkpoints").is_dir() for source in recipe.init_from.values()):
+        return False
     return not isinstance(recipe.data, MixtureRecipe) or all(source.synth for source in recipe.data.sources)
 
 

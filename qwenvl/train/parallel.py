@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -84,6 +83,9 @@ def join_world(recipe: ParallelRecipe | None = None) -> World:
         if recipe.data == "fsdp" and not dist.is_initialized():
             dist.init_process_group(_backend(1), store=dist.HashStore(), rank=0, world_size=1)
         return World()
+    if torch.cuda.is_available():
+        # torch's engine works on the current GPU, whatever tensors are given to it.
+        torch.cuda.set_device(World(int(os.environ["RANK"]), size).device)
     if not dist.is_initialized():
         dist.init_process_group(_backend(int(os.environ.get("LOCAL_WORLD_SIZE", str(size)))))
     return World(dist.get_rank(), size, tensor)
@@ -97,12 +99,6 @@ def _backend(on_this_machine: int) -> str:
 def leave_world(world: World) -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def restarted(run: Path) -> bool:
-    """Whether torchrun has started these ranks again after one of them died (--max-restarts), and there is a checkpoint to go on
-    from."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0 and any((run / "checkpoints").glob("step_*"))
 
 
 class Gradients(Protocol):

@@ -80,18 +80,22 @@ class Preference(Objective):
         Raises PreferenceError where two pairs have one name.
         """
         for name, pair in zip(batch.sample_ids, log_probs.tolist(), strict=True):
-            known = self._noted.setdefault(name, (pair[0], pair[1]))
-            if max(abs(one - other) for one, other in zip(known, pair, strict=True)) > SAME:
-                raise PreferenceError(f"{name}: two pairs have this name, so their references cannot be told apart; rename one")
+            self._note(name, (pair[0], pair[1]))
 
-    def precompute(self, model: VisionLanguageModel, stream: RowStream, recipe: Recipe, world: World) -> None:
+    def _note(self, name: str, pair: tuple[float, float]) -> None:
+        known = self._noted.setdefault(name, pair)
+        if max(abs(one - other) for one, other in zip(known, pair, strict=True)) > SAME:
+            raise PreferenceError(f"{name}: two pairs have this name, so their references cannot be told apart; rename one")
+
+    def precompute(self, model: VisionLanguageModel, stream: RowStream, recipe: Recipe, world: World, resume: bool) -> None:
         """Note the log-probabilities of all answers of the run under the model as it is before the first step, in reference.json.
 
-        A resumed run reads them there. All ranks must call this, and the stream is where it was afterwards.
+        A resumed run reads them there. All ranks must call this, and the stream is where it was afterwards. Raises PreferenceError
+        where a resumed run has no such file, or more steps than were noted.
         """
         path = Path(recipe.run) / FILE
-        if path.is_file():
-            self._noted = {name: tuple(pair) for name, pair in json.loads(path.read_text(encoding="utf-8")).items()}
+        if resume:
+            self._read(path, recipe.train.steps)
             return
         bf16 = recipe.train.precision == "bf16"
         for step in range(recipe.train.steps):
@@ -101,11 +105,21 @@ class Preference(Objective):
                 self.note(batch, found)
         stream.seek(0)
         for of_rank in world.gather(self._noted):
-            self._noted |= of_rank
+            for name, pair in of_rank.items():
+                self._note(name, pair)
         if world.leads:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as temporary:
-                temporary.write_text(json.dumps(self._noted), encoding="utf-8")
+                temporary.write_text(json.dumps({"steps": recipe.train.steps, "log_probs": self._noted}), encoding="utf-8")
+
+    def _read(self, path: Path, steps: int) -> None:
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise PreferenceError(f"{path}: cannot be read ({error}); restore it, or start the run anew") from None
+        if steps > found["steps"]:
+            raise PreferenceError(f"{path}: made for {found['steps']} steps, not {steps}; start a new run for more")
+        self._noted = {name: (pair[0], pair[1]) for name, pair in found["log_probs"].items()}
 
     def _reference_log_probs(self, model: VisionLanguageModel, batch: Batch) -> Tensor:
         if self._noted:

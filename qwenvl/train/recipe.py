@@ -125,6 +125,10 @@ def _contradiction(recipe: Recipe) -> str | None:
             sharded and bool(train.unfreeze_after),
         "lora says what trains; leave train.frozen and train.unfreeze_after out":
             recipe.lora is not None and bool(train.frozen or train.unfreeze_after),
+        "lora is for parallel.tensor: 1; cut its base with parallel.data: fsdp alone":
+            recipe.lora is not None and recipe.parallel.tensor > 1,
+        "objective.reference copy is of weights that are not rounded, lora.base is; choose adapters_off or precomputed":
+            objective.kind == "dpo" and objective.reference == "copy" and recipe.lora is not None and recipe.lora.base != "full",
         "optim.masters split has weights in bfloat16; set train.precision: bf16":
             recipe.optim.masters == "split" and train.precision != "bf16",
     }  # fmt: skip

@@ -53,7 +53,10 @@ def mesh_of(world: World) -> DeviceMesh:
 def shard(model: VisionLanguageModel, mesh: DeviceMesh, bf16: bool) -> None:
     """Cut weights, gradients and what the optimiser keeps along the mesh's data axis, block by block, in place. bf16: blocks
     compute in bfloat16, gradients are added up in float32."""
-    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32) if bf16 else MixedPrecisionPolicy()
+    # What goes into a block stays as it is: tables of rotations are float32, and autocast sees to the rest.
+    policy = MixedPrecisionPolicy(cast_forward_inputs=False)
+    if bf16:
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in blocks_of(model):
         fully_shard(block, mesh=mesh[DATA], mp_policy=policy)
     # The root's own weights, embedding and head, stay whole between forward and backward: the head is used after the forward pass.

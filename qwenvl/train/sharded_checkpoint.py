@@ -32,10 +32,13 @@ class ShardedWriter:
         # Of its own: the threads that write must not mix their messages with those of the training.
         self.group = dist.new_group(backend="gloo") if world.size > 1 else None
         self.pending: tuple[Any, Path, int] | None = None
+        self.where = Path()
+        """What is written, or was last."""
 
     def save(self, path: Path, state: Mapping[str, Any], tensors: Mapping[str, Tensor], keep: int) -> None:
         """Start writing. The folder has its name once it is whole; a crash leaves the older ones."""
         self.finish()
+        self.where = path
         partial = path.with_name(f"{path.name}.partial")
         if self.world.leads:
             shutil.rmtree(partial, ignore_errors=True)
@@ -65,6 +68,7 @@ class ShardedWriter:
         future.result()
         self.pending = None
         if self.world.leads:
+            shutil.rmtree(path, ignore_errors=True)
             path.with_name(f"{path.name}.partial").replace(path)
             drop_old(path.parent, keep)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 import torch
 
-from qwenvl.config import to_yaml
+from qwenvl.config import ConfigError, to_yaml
 from qwenvl.data.loader import RowStream
 from qwenvl.data.synth.dense import NUM_DENSE_CLASSES
 from qwenvl.models.vlm import VisionLanguageModel
@@ -43,7 +44,7 @@ FINGERPRINT = ("vocabulary", "markup", "scenes")
 
 
 class Trainer:
-    """One run of one recipe, on one of the ranks. `start`, then `fit`, which leaves a checkpoint however it ends.
+    """One run of one recipe, on one of the ranks. `start`, then `fit`, which leaves a checkpoint when it is done or interrupted.
 
     What is there from `start` on: optimiser, engine, state; before it the model is that of the configuration, on the CPU.
     """
@@ -69,6 +70,8 @@ class Trainer:
         self.average: MovingAverage | None = None
         self.peak_flops = peak_flops(world.device)
         self.step = self.refused = 0
+        self.saved = -1
+        """Step of the newest checkpoint."""
         self.stopping = self.stop_wished = False
         self._lock: IO[str] | None = None
 
@@ -83,28 +86,32 @@ class Trainer:
             self._check(saved)
         elif list_checkpoints(self.run):
             raise CheckpointError(f"{self.run}: already holds a run; add --resume, or choose another folder with --set run=FOLDER")
-        if saved is None or recipe.lora is not None or recipe.objective.reference == "copy":
+        copies = isinstance(self.objective, Preference) and recipe.objective.reference == "copy"
+        if saved is None or recipe.lora is not None or copies:
             # A checkpoint holds neither the weights under adapters nor those that rewards are measured from.
             load_parts(self.model, self.objective.dense_heads, recipe.init_from, self.fingerprint)
-        if isinstance(self.objective, Preference) and recipe.objective.reference == "copy":
+        if isinstance(self.objective, Preference) and copies:
             self.objective.keep_reference(self.model, self.world.device)
         self.engine.prepare(self.model, self.objective)
         dense = NUM_DENSE_CLASSES + 4 if self.objective.dense_heads is not None else 0
         text = recipe.objective.kind != "dense_patches"
         self.counter = Counter.of(self.model, self.model.config, text=text, dense=dense)
         self.named = named_trainables(self.model, self.objective, recipe.train.unfreeze_after)
+        if not self.named:
+            raise ConfigError("train.frozen: nothing is left to train; leave something out of it")
         self.optimiser = build_optimiser(self.named, recipe.optim, self.model.config.vision.num_hidden_layers)
         self.gradients = self.engine.gradients(parameter for _, parameter in self.named)
         if recipe.optim.ema is not None:
             self.average = MovingAverage(self.named, recipe.optim.ema)
         self.state = RunState(self.model, self.objective, self.optimiser, self.named, self.average)
+        if isinstance(self.objective, Preference) and recipe.objective.reference == "precomputed":
+            self.objective.precompute(self.model, self.stream, recipe, self.world, resume)
         if saved is not None:
             with torch.no_grad():
                 self.engine.keeper.restore(self.state)
             self.step, self.refused = saved["step"], saved["refused"]
+            self.saved = self.step
             self.stream.seek(self.step, saved.get("lanes"))
-        if isinstance(self.objective, Preference) and recipe.objective.reference == "precomputed":
-            self.objective.precompute(self.model, self.stream, recipe, self.world)
         if self.world.leads:
             # After what may be refused, so that a mistake leaves no folder behind.
             self._lock = lock_run(self.run)
@@ -122,7 +129,8 @@ class Trainer:
                     watcher.begin(self)
                     begun.append(watcher)
                 self._run_steps(watchers)
-                self.save()
+                if self.saved != self.step:
+                    self.save()
                 self.engine.keeper.finish()
             outcome = "finished" if self.step >= self.recipe.train.steps else "interrupted"
         finally:
@@ -168,6 +176,7 @@ class Trainer:
             "partial": self.state.partial,
         }
         self.engine.keeper.save(self.run, plain, self.state, self.recipe.train.keep_checkpoints)
+        self.saved = self.step
 
     def _check(self, saved: Mapping[str, Any]) -> None:
         """Raises CheckpointError for a checkpoint that this recipe cannot go on from."""
@@ -187,7 +196,7 @@ class Trainer:
         self.window.data_seconds += perf_counter() - before
         counts = self._global_counts(batches)
         self.gradients.clear()
-        seen = [self._backward(batch, counts) for batch in batches]
+        seen, told = zip(*(self._backward(batch, counts) for batch in batches), strict=True)
         self.gradients.sum_over(self.world)
         norm = self.gradients.clip(self.recipe.optim.clip)
         # Loss and norm are the same on every rank, so all of them refuse a step or none does.
@@ -196,9 +205,11 @@ class Trainer:
             self.optimiser.step()
             if self.average is not None:
                 self.average.update()
+            for tell in told:
+                tell()
+            self.window.steps += 1
         else:
             self.refused += 1
-        self.window.steps += 1
         self.window.grad_norm = norm
 
     def _global_counts(self, batches: list[Batch]) -> dict[str, float]:
@@ -219,8 +230,8 @@ class Trainer:
         self.window.flops += flops
         return dict(zip(self.objective.coefficients, summed, strict=True))
 
-    def _backward(self, batch: Batch, counts: Mapping[str, float]) -> Seen:
-        """Add the gradients of this micro-batch's share of the step's loss."""
+    def _backward(self, batch: Batch, counts: Mapping[str, float]) -> tuple[Seen, Callable[[], None]]:
+        """Add the gradients of this micro-batch's share of the step's loss. What is returned second writes it into the window."""
         bf16 = self.recipe.train.precision == "bf16"
         with torch.autocast(self.world.device.type, torch.bfloat16) if bf16 else nullcontext():
             terms = self.objective(self.model, batch.to(self.world.device))
@@ -229,8 +240,9 @@ class Trainer:
         total = torch.stack([self.objective.coefficients[name] * value for name, value in losses.items()]).sum()
         total.backward()
         first = counts[next(iter(self.objective.coefficients))] or 1.0
-        self.window.add(losses, terms.by_task, {name: value / first for name, value in terms.logged.items()})
-        return Seen(total.detach(), batch.sample_ids)
+        logged = {name: value / first for name, value in terms.logged.items()}
+        told = partial(self.window.add, {name: value.detach() for name, value in losses.items()}, terms.by_task, logged)
+        return Seen(total.detach(), batch.sample_ids), told
 
     def _report(self) -> dict[str, Any]:
         """The record of the steps since the last one; its numbers are global."""

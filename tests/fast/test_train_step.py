@@ -38,7 +38,7 @@ def first_step(one: Trainer) -> tuple[list[float], float, dict[str, torch.Tensor
     batches = one.stream.batches(0, 0, 1, one.recipe.train.micro_batch_rows)
     counts = one._global_counts(batches)
     one.gradients.clear()
-    loss = sum(float(one._backward(batch, counts).loss) for batch in batches)
+    loss = sum(float(one._backward(batch, counts)[0].loss) for batch in batches)
     one.close()
     gradients = {name: weight.grad.clone() for name, weight in one.named if weight.grad is not None}
     return [one.objective.counts(batch)["next_token"] for batch in batches], loss, gradients

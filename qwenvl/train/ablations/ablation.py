@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from qwenvl.config import ConfigError, Strict, load_yaml
 from qwenvl.runtime import atomic_write
 from qwenvl.train.ablations.measures import MEASURES
+from qwenvl.train.checkpoint import list_checkpoints
 from qwenvl.train.recipe import Recipe, load_recipe
 from qwenvl.train.sections import PARTS
 
@@ -182,7 +183,7 @@ def progress_of(recipe: Recipe) -> Literal["new", "begun", "done"]:
     """How far a variant has come. Raises ConfigError for a folder that holds a run of another recipe."""
     run = Path(recipe.run)
     saved = run / "recipe.yaml"
-    if not any((run / "checkpoints").glob("step_*")):
+    if not list_checkpoints(run):
         return "new"
     if different := changed(recipe, yaml.safe_load(saved.read_text(encoding="utf-8")) if saved.is_file() else {}):
         raise ConfigError(f"{run}: holds a run with another {', '.join(different)}; remove it, or give another --out")
