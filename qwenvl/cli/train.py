@@ -88,8 +88,9 @@ def run(recipe: Recipe, resume: bool, tensorboard: bool = False) -> int:
     except QwenVLError as error:
         if world.leads:
             raise
-        if not isinstance(error, ConfigError | CheckpointError):
-            # A mistake in the recipe every rank meets, and the first one tells it; a bad shard may be this rank's alone.
+        # A mistake in recipe or command every rank meets, and the first one tells it; what cannot be read or written may be this
+        # rank's alone.
+        if not isinstance(error, ConfigError | CheckpointError) or error.__cause__ is not None:
             print(f"qwenvl: rank {world.rank}: {error}", file=sys.stderr)
         return 1
     finally:

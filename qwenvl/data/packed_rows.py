@@ -114,10 +114,16 @@ class PackedLane:
     def _fill_pool(self) -> None:
         """Read on until there is enough to choose a row from, or so much refused that something must be wrong."""
         misses = 0
-        while not any(map(self._enough, self._groups().values())):
+        sizes = {name: [len(group), sum(one.size.tokens for one in group)] for name, group in self._groups().items()}
+        while not any(self._enough(*size) for size in sizes.values()):
             number = self.lane + self.read * self.lanes
             self.read += 1
-            misses = 0 if self._admit(number) else misses + 1
+            if self._admit(number):
+                misses, size = 0, sizes.setdefault(self._group(self.pool[-1]), [0, 0])
+                size[0] += 1
+                size[1] += self.pool[-1].size.tokens
+                continue
+            misses += 1
             if misses >= MISSES:
                 last = self.refused.named[-1] if self.refused.named else ""
                 raise StreamError(f"data.sources: {MISSES} samples in a row were refused, the last one: {last}")
@@ -126,13 +132,15 @@ class PackedLane:
         """What waits and may share a row, oldest first: all of it, or the samples of one task."""
         groups: dict[str, list[Waiting]] = {}
         for waiting in self.pool:
-            groups.setdefault(waiting.sample.task if self.rules.interleave else "", []).append(waiting)
+            groups.setdefault(self._group(waiting), []).append(waiting)
         return groups
 
-    def _enough(self, group: list[Waiting]) -> bool:
+    def _group(self, waiting: Waiting) -> str:
+        return waiting.sample.task if self.rules.interleave else ""
+
+    def _enough(self, count: int, tokens: int) -> bool:
         """Two rows' worth, and as many samples as the pool is to have. Of one task, which may be rare, two rows must do."""
-        tokens = sum(waiting.size.tokens for waiting in group)
-        return tokens >= 2 * self.rules.tokens and (self.rules.interleave or len(group) >= self.rules.pool)
+        return tokens >= 2 * self.rules.tokens and (self.rules.interleave or count >= self.rules.pool)
 
     def _admit(self, number: int) -> bool:
         """Read a sample and measure it; whether it can be used."""
@@ -161,26 +169,16 @@ class PackedLane:
     def _take(self) -> list[Waiting]:
         """Take out of the pool what makes the next row: the longest sample, or the oldest if it has waited long, and what fills up
         best beside it."""
-        group = next(filter(self._enough, self._groups().values()))
+        groups = self._groups().values()
+        group = next(group for group in groups if self._enough(len(group), sum(waiting.size.tokens for waiting in group)))
         waited = (group[-1].number - group[0].number) // self.lanes
         first = group[0] if waited > OLDEST * self.rules.pool else max(group, key=lambda waiting: waiting.size.tokens)
         row = [first, *(waiting for waiting in group if waiting is not first)]
-        chosen = [row[index] for index in fill_row([waiting.size.tokens for waiting in row], self.rules.tokens)]
-        taken = self._within_patches(chosen)
+        tokens, patches = ([getattr(waiting.size, name) for waiting in row] for name in ("tokens", "patches"))
+        taken = [row[index] for index in fill_row(tokens, self.rules.tokens, patches=patches, limit=self.rules.patches)]
         gone = {waiting.number for waiting in taken}
         self.pool = [waiting for waiting in self.pool if waiting.number not in gone]
         return taken
-
-    def _within_patches(self, taken: list[Waiting]) -> list[Waiting]:
-        left = self.rules.patches
-        if left is None:
-            return taken
-        kept = []
-        for waiting in taken:
-            if waiting.size.patches <= left:
-                kept.append(waiting)
-                left -= waiting.size.patches
-        return kept
 
     def _encode(self, waiting: Waiting) -> Encoded | None:
         source, sample = self._source(waiting.number), waiting.sample

@@ -17,11 +17,12 @@ from torch.utils.checkpoint import checkpoint
 from qwenvl.data.synth.dense import BACKGROUND
 from qwenvl.models.attention import PackedLayout
 from qwenvl.models.vlm import VisionLanguageModel
+from qwenvl.train.head_loss import head_loss
 from qwenvl.train.sections import ObjectiveRecipe
 from qwenvl.types import IGNORE_INDEX, Batch
 
 HEAD_CHUNK = 4096
-"""Supervised tokens whose logits exist at one time; beyond it the backward pass makes them again."""
+"""Tokens whose logits exist at one time in `token_losses`; beyond it the backward pass makes them again."""
 
 
 class Terms(NamedTuple):
@@ -118,11 +119,11 @@ class NextToken(Objective):
         hidden = hidden_states(model, batch, features)
         places = (batch.labels != IGNORE_INDEX).nonzero().flatten()
         labels, weights = batch.labels[places], batch.loss_weights[places]
-        losses = token_losses(model, hidden.index_select(0, places), labels)
-        sums = {"next_token": (losses * weights).sum()}
+        total, losses = weighted_loss(model, hidden.index_select(0, places), labels, weights)
+        sums = {"next_token": total}
         if self.dense is not None and features is not None:
             sums |= self.dense.terms(features, batch).sums
-        return Terms(sums, self._by_task(losses.detach(), batch, places))
+        return Terms(sums, self._by_task(losses, batch, places))
 
     def _by_task(self, losses: Tensor, batch: Batch, places: Tensor) -> Tensor | None:
         if not self.tasks or "task_ids" not in batch.extra:
@@ -144,6 +145,16 @@ def hidden_states(model: VisionLanguageModel, batch: Batch, features: Tensor | N
         windows=batch.windows,
     )
     return hidden
+
+
+def weighted_loss(model: VisionLanguageModel, hidden: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """hidden (S, D) at the supervised places, labels and weights (S,) -> the sum of weights times cross entropies, and these (S,)
+    without gradients. A head that is more than a weight (with an adapter, or stored in few bits) goes through `token_losses`."""
+    head = model.decoder.embed_tokens if model.decoder.lm_head is None else model.decoder.lm_head
+    if type(head) in (nn.Embedding, nn.Linear) and getattr(head, "bias", None) is None:
+        return head_loss(hidden, head.weight, labels, weights)
+    losses = token_losses(model, hidden, labels)
+    return (losses * weights).sum(), losses.detach()
 
 
 def token_losses(model: VisionLanguageModel, hidden: Tensor, labels: Tensor) -> Tensor:

@@ -128,17 +128,3 @@ def test_killed_and_resumed_on_other_ranks_it_goes_on_step_for_step(alone: Calla
     process.wait()
     run = train(recipe, 1, "--resume")
     assert losses(run) == pytest.approx(losses(single), abs=CLOSE)
-
-
-def test_torchrun_starts_again_what_died_and_it_goes_on(alone: Callable[[str], Path], tmp_path: Path) -> None:
-    preset = "qwen-vl-nano"
-    single, recipe = alone(preset), write_recipe(tmp_path, "elastic", preset, {"data": "fsdp"})
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
-    process = subprocess.Popen(
-        [*torchrun, "-m", "qwenvl", "train", str(recipe)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    wait_for_checkpoint(tmp_path / "elastic", process)
-    os.kill(ranks_of(process.pid)[-1], signal.SIGKILL)
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said[-3000:]
-    assert losses(tmp_path / "elastic") == pytest.approx(losses(single), abs=CLOSE)

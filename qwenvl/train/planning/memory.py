@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 
 from qwenvl.models.attention import PLAIN_KEYS
 from qwenvl.models.quantised import BLOCK
+from qwenvl.train.head_loss import FLOATS, HEAD_BYTES
 from qwenvl.train.objectives import HEAD_CHUNK
 from qwenvl.train.planning.cost import Work
 from qwenvl.train.planning.inventory import Inventory
@@ -25,8 +26,9 @@ CUT_ALONG_HEADS = ("decoder.layers.", "vision_tower.blocks.")
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of a rank. copies: weights in the precision that computes, and those of a block brought together. logits: of one chunk
-    of supervised tokens. passing: what comes and goes. runtime: Python, torch, the device's context, data workers."""
+    """Bytes of a rank. copies: weights in the precision that computes, and those of a block brought together. logits: of as many
+    supervised tokens as there are at a time, and the gradients that are made of them at once. passing: what comes and goes.
+    runtime: Python, torch, the device's context, data workers."""
 
     weights: float = 0
     gradients: float = 0
@@ -123,15 +125,39 @@ def pass_memory(found: Iterable[Operation], inventory: Inventory, ranks: Ranks, 
     """What a forward and backward pass over one micro-batch adds."""
     precision, found = Precision.of(inventory, ranks, gpu), list(found)
     kept, again = activations(found, work, precision, inventory, ranks.tensor)
-    decoder, batch = inventory.config.decoder, 4 * work.patches * inventory.config.vision.patch_numbers
-    # Logits, their float32, and the gradient of the log-softmax that is kept.
-    logits = min(work.supervised, HEAD_CHUNK) * decoder.vocab_size * (8 + precision.compute)
+    batch = 4 * work.patches * inventory.config.vision.patch_numbers
     return Memory(
         copies=_copies(found, inventory, ranks, precision),
         activations=kept + again + batch,
-        logits=logits if any(op.piece == "decoder" for op in found) else 0,
+        logits=_logits(found, inventory, ranks, work, precision, gpu),
         passing=_passing(found, inventory, ranks, work, precision),
     )
+
+
+def _vocabulary(op: Operation) -> bool:
+    return isinstance(op, Product) and op.piece == "head" and op.name.startswith("decoder.") and not op.adapter
+
+
+def _made_forward(op: Operation, inventory: Inventory) -> bool:
+    """Whether the product with the vocabulary goes through `head_loss`, which makes its gradients on the way forward."""
+    if not isinstance(op, Product) or not _vocabulary(op) or inventory.recipe.objective.kind != "next_token":
+        return False
+    return f"{op.name}.weight" not in inventory.quantised and op.name not in inventory.adapted
+
+
+def _logits(
+    found: list[Operation], inventory: Inventory, ranks: Ranks, work: Work, precision: Precision, gpu: bool
+) -> float:
+    for op in found:
+        if isinstance(op, Product) and _made_forward(op, inventory):
+            rows = min(work.supervised, max(HEAD_BYTES // (op.outer * precision.compute), 1))
+            floats = rows if gpu else min(rows, max(FLOATS // op.outer, 1))
+            gradients = op.inner * (work.supervised * 4 * op.reads + op.outer * precision.stream * op.learns)
+            return op.outer * (rows * precision.compute + 8 * floats) + gradients
+        if isinstance(op, Product) and _vocabulary(op):
+            # Logits, their float32, and the gradient of the log-softmax that is kept.
+            return min(work.supervised, HEAD_CHUNK) * op.outer * (8 + precision.compute)
+    return 0.0
 
 
 def activations(
@@ -144,7 +170,7 @@ def activations(
     shared: set[tuple[str, str]] = set()
     dropout = inventory.recipe.lora is not None and inventory.recipe.lora.dropout > 0
     for op in found:
-        size = _kept(op, work, precision, shared, dropout)
+        size = 0.0 if _made_forward(op, inventory) else _kept(op, work, precision, shared, dropout)
         cut = tensor if op.block and not isinstance(op, Normed) and getattr(op, "source", "") not in ("norm1", "norm2") else 1
         blocks[op.block] = blocks.get(op.block, 0.0) + size / cut
         if op.block and isinstance(op, Normed) and op.block not in enters:
@@ -216,6 +242,7 @@ def _copies(found: list[Operation], inventory: Inventory, ranks: Ranks, precisio
         (op.name, op.inner * op.outer * (3 if op.name == "connector.attention" else 1))
         for op in found
         if isinstance(op, Product)
+        and not _made_forward(op, inventory)
         and (op.learns or (op.reads and not (again and op.block)))
         and f"{op.name}.weight" not in quantised
     }
