@@ -32,16 +32,16 @@ def head_loss(hidden: Tensor, weight: Tensor, labels: Tensor, weights: Tensor) -
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     with torch.autocast(device, enabled=False):
-        total, losses = _HeadLoss.apply(hidden, weight, labels, weights, dtype)
+        total, losses = _HeadLoss.apply(hidden, weight, labels, weights, dtype, torch.is_grad_enabled())
     return total, losses
 
 
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, weights: Tensor, dtype: torch.dtype
+        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, weights: Tensor, dtype: torch.dtype, wanted: bool
     ) -> tuple[Tensor, Tensor]:
-        reads, learns = ctx.needs_input_grad[:2]
+        reads, learns = (wanted and needs for needs in ctx.needs_input_grad[:2])
         x, losses = hidden.to(dtype), torch.empty(len(labels), device=hidden.device)
         wide = torch.promote_types(dtype, torch.float32)
         x_gradient = torch.zeros(hidden.shape, dtype=wide, device=hidden.device) if reads else None
@@ -69,7 +69,7 @@ class _HeadLoss(torch.autograd.Function):
         if ctx.gradients is None:
             raise RuntimeError("head_loss: its gradients were taken already; keep them, or compute the loss again")
         found, ctx.gradients = ctx.gradients, None
-        return (*(None if gradient is None else gradient.mul_(factor) for gradient in found), None, None, None)
+        return (*(None if gradient is None else gradient.mul_(factor) for gradient in found), None, None, None, None)
 
 
 def _into_gradients(logits: Tensor, labels: Tensor, weights: Tensor, wanted: bool) -> Tensor:
