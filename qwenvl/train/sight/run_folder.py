@@ -110,7 +110,7 @@ def read_run(run: Path) -> RunFolder:
 
 def note_start(run: Path, step: int, model: nn.Module, world: World) -> None:
     """Add a line to starts.jsonl: when and where a run was started or resumed, and what trains in it."""
-    from qwenvl import __version__
+    from importlib.metadata import version
 
     machine = environment()
     graphics = [device["name"] for device in machine["cuda"]] if world.device.type == "cuda" else []
@@ -122,7 +122,7 @@ def note_start(run: Path, step: int, model: nn.Module, world: World) -> None:
         "ranks": world.size,
         "threads": machine["cpu"]["threads"],
         "torch": torch.__version__,
-        "qwenvl": __version__,
+        "qwenvl": version("qwenvl"),
         "weights": {group: list(counts) for group, counts in count_weights(model).items()},
     }
     append_line(run / STARTS, record)
