@@ -192,7 +192,8 @@ def start_ranks(processes: int, arguments: Sequence[str]) -> int:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     common = {**KEEP_MEMORY, **os.environ, "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, "-m", "qwenvl", "train", *arguments]
+    # -P: a folder called qwenvl where the user stands is not the package.
+    command = [sys.executable, "-P", "-m", "qwenvl", "train", *arguments]
     ranks = [
         # A session of its own: a Ctrl-C on the terminal then arrives once, through the handler below.
         subprocess.Popen(command, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, start_new_session=True)
