@@ -256,12 +256,6 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"override {override!r}: write it as dotted.key=value")
-    *parents, last = key.split(".")
-    here: Any = data
-    for parent in parents:
-        here = here.setdefault(parent, {}) if isinstance(here, dict) else None
-        if not isinstance(here, dict):
-            raise ConfigError(f"override {override!r}: {parent!r} is not a section")
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError:
@@ -272,7 +266,18 @@ def apply_override(data: dict[str, Any], override: str) -> None:
             parsed = float(parsed)
         except ValueError:
             pass
-    here[last] = parsed
+    put(data, key, parsed, f"override {override!r}")
+
+
+def put(data: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set one dotted key in place. Raises ConfigError, which begins with `where`, for a parent that is no section."""
+    *parents, last = key.split(".")
+    here: Any = data
+    for parent in parents:
+        here = here.setdefault(parent, {})
+        if not isinstance(here, dict):
+            raise ConfigError(f"{where}: {parent!r} is not a section")
+    here[last] = value
 
 
 def to_yaml(config: BaseModel) -> str:

@@ -52,6 +52,8 @@ def main(arguments: list[str]) -> int:
     if not options.name:
         return list_ablations()
     ablation = load_ablation(find_ablation(options.name))
+    import matplotlib  # noqa: F401  (the chart at the end needs it: told before hours of training)
+
     folder = options.out or Path("runs/ablations") / (f"{ablation.name}-quick" if options.quick else ablation.name)
     recipes = write_recipes(ablation, folder, Budget(steps=options.steps, quick=options.quick))
     for number, (name, recipe) in enumerate(recipes.items(), start=1):

@@ -41,7 +41,7 @@ class Preferences:
     """Generators of `qwenvl data synth` to draw from, by default scenes, charts, screens and tables."""
     faults: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FAULT…", help_behavior_hint="")] = ()
     """What may be wrong: shifted_box, other_box, missed_point, wrong_choice, wrong_count, wrong_thing, wrong_text, wrong_number,
-    absent_affirmed; by default all but missed_point, for which most markup has no points."""
+    absent_affirmed, present_denied; by default all but missed_point, for which most markup has no points."""
     language: Literal["en", "zh", "both"] = "both"
     seed: FromZero = 0
     held_out_phrasing: Flag = False

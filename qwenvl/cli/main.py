@@ -129,5 +129,7 @@ def _discard_stdout() -> None:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"qwenvl: {message}", file=sys.stderr)
+    several = os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ
+    rank = f"rank {os.environ['RANK']}: " if several else ""
+    print(f"qwenvl: {rank}{message}", file=sys.stderr)
     return code

@@ -60,9 +60,9 @@ def run(recipe: Recipe, resume: bool, tensorboard: bool = False) -> int:
     import torch
 
     from qwenvl.cli.train_eval import evaluation_of
-    from qwenvl.config import ConfigError
     from qwenvl.train.build import build_trainer, export
-    from qwenvl.train.checkpoint import CheckpointError, restarted
+    from qwenvl.train.checkpoint import restarted
+    from qwenvl.train.meeting import RankLost, another_ended, says_first
     from qwenvl.train.parallel import bound_caches, join_world, leave_world
     from qwenvl.train.sight.watch import watchers_of
     from qwenvl.types import QwenVLError
@@ -86,13 +86,13 @@ def run(recipe: Recipe, resume: bool, tensorboard: bool = False) -> int:
         _say(world, f"{recipe.name}: {trainer.step} steps done, model in {folder}")
         return 0
     except QwenVLError as error:
-        if world.leads:
+        if says_first(world.store, str(error)):  # a mistake in recipe or command every rank meets
             raise
-        # A mistake in recipe or command every rank meets, and the first one tells it; what cannot be read or written may be this
-        # rank's alone.
-        if not isinstance(error, ConfigError | CheckpointError) or error.__cause__ is not None:
-            print(f"qwenvl: rank {world.rank}: {error}", file=sys.stderr)
         return 1
+    except RuntimeError as error:
+        if another_ended(error):
+            raise RankLost(error) from error
+        raise
     finally:
         leave_world(world)
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 from qwenvl.data.packing import share_prefix
 from qwenvl.data.places import for_markup
 from qwenvl.data.record import sample_to_preference
+from qwenvl.processing.chat import render
 from qwenvl.processing.encode import Processor
+from qwenvl.processing.grid import frame_size
 from qwenvl.processing.measure import Measure, fit, measure
-from qwenvl.types import Encoded, Sample, Style
+from qwenvl.types import IGNORE_INDEX, Encoded, Sample, Style
 
 
 def fit_pair(
@@ -30,9 +32,30 @@ def fit_pair(
 
 
 def encode_pair(processor: Processor, sample: Sample, style: Style) -> Encoded:
-    """Raises PackingError for answers to different pictures, and what `encode` raises."""
-    chosen, rejected = (processor.encode(answered, style) for answered in _answered(processor, sample))
-    return share_prefix([chosen, rejected]).with_(sample_id=sample.id)
+    """Supervised are the two answers, and no turn before them, which is no part of what is compared.
+
+    Raises PackingError for answers to different pictures, and what `encode` raises.
+    """
+    both = [_last_alone(processor, answered, processor.encode(answered, style), style) for answered in _answered(processor, sample)]
+    return share_prefix(both).with_(sample_id=sample.id)
+
+
+def _last_alone(processor: Processor, sample: Sample, encoded: Encoded, style: Style) -> Encoded:
+    """The encoded conversation with the last message alone supervised."""
+    before = replace(sample, messages=sample.messages[:-1])
+    if not any(message.role == "assistant" for message in before.messages):
+        return encoded
+    config, spec = processor.config, processor.spec
+    counts = [spec.visual_tokens(config, grid) for grid in _grids(encoded)]
+    frames = [frame_size(grid, config.vision.patch_size) for grid in _grids(encoded)]
+    rendered = render(before, processor.tokenizer, spec, style, counts, True, processor.markup, frames=frames)
+    labels = encoded.labels.copy()
+    labels[: len(rendered.input_ids)] = IGNORE_INDEX
+    return encoded.with_(labels=labels)
+
+
+def _grids(encoded: Encoded) -> list[tuple[int, int, int]]:
+    return [(time, height, width) for time, height, width in encoded.grids.tolist()]
 
 
 def _answered(processor: Processor, sample: Sample) -> tuple[Sample, Sample]:

@@ -24,6 +24,18 @@ class LayerCache(Protocol):
         ...
 
 
+class TokenPiece(Protocol):
+    """Of ranks that share out a row's tokens: this rank's t of the T tokens outside of attention, its H / n heads of all inside."""
+
+    def to_heads(self, x: Tensor) -> Tensor:
+        """(t, H, d) -> (T, H / n, d)"""
+        ...
+
+    def to_tokens(self, x: Tensor) -> Tensor:
+        """(T, H / n, d) -> (t, H, d)"""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """The packed axis as N rows of L tokens. Without `gather` the axis already is N * L tokens, row by row.
@@ -110,10 +122,12 @@ class PackedLayout:
     """Documents that attend within themselves, in groups of like length.
 
     order (T,): where on the groups' joint axis each packed token stands; None for a single group, which keeps the order.
+    piece: how tokens are exchanged for heads, where several ranks have one packed axis together.
     """
 
     groups: tuple[Pattern, ...]
     order: Tensor | None = None
+    piece: TokenPiece | None = None
 
     @classmethod
     def of(cls, document_ids: Tensor, branch_ids: Tensor | None = None) -> PackedLayout:
@@ -162,17 +176,20 @@ Layout = PackedLayout | CachedLayout
 def attention(
     q: Tensor, k: Tensor, v: Tensor, layout: Layout, *, cache: LayerCache | None = None, layer: int = 0
 ) -> Tensor:
-    """q (T, H, d), k and v (T, K, d) -> (T, H, d), scaled by 1 / sqrt(d). K must divide H."""
+    """q (T, H, d), k and v (T, K, d) -> (T, H, d), scaled by 1 / sqrt(d). K must divide H. With a layout's piece: its tokens."""
     if isinstance(layout, CachedLayout):
         if cache is None:
             raise ValueError("a cached layout needs its cache")
         keys, values = cache.append(layer, k, v, layout)
         return _attend(q, keys, values, layout.pattern)
+    if layout.piece is not None:
+        q, k, v = (layout.piece.to_heads(x) for x in (q, k, v))
     groups = []
     for pattern in layout.groups:
         keys, values = (pattern.rows.split(x).transpose(1, 2) for x in (k, v))
         groups.append(_attend(q, keys, values, pattern))
-    return groups[0] if layout.order is None else torch.cat(groups).index_select(0, layout.order)
+    out = groups[0] if layout.order is None else torch.cat(groups).index_select(0, layout.order)
+    return out if layout.piece is None else layout.piece.to_tokens(out)
 
 
 def _attend(q: Tensor, keys: Tensor, values: Tensor, pattern: Pattern) -> Tensor:

@@ -36,6 +36,10 @@ class LoraLinear(nn.Module):
     def weight(self) -> Tensor:
         return self.base.weight
 
+    @property
+    def bias(self) -> nn.Parameter | None:
+        return self.base.bias
+
     def forward(self, x: Tensor) -> Tensor:
         y = self.base(x)
         if not self.on:
@@ -69,6 +73,16 @@ def add_lora(model: nn.Module, targets: Sequence[str], rank: int, alpha: float, 
 
 def adapters(model: nn.Module) -> dict[str, LoraLinear]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLinear)}
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a parameter of that name is an adapter's."""
+    return name.rpartition(".")[2] in ("lora_a", "lora_b")
+
+
+def plain_name(name: str) -> str:
+    """What a parameter of an adapted model is called in the model without adapters."""
+    return name.replace(".base.", ".")
 
 
 @torch.no_grad()

@@ -21,12 +21,14 @@ from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.encode import Processor
 from qwenvl.processing.tokenizer import Tokenizer
 from qwenvl.processing.tokenizer_files import save_tokenizer
+from qwenvl.train.engine import has_whole
 from qwenvl.train.fingerprints import for_family, hash_of, markup_print, vocabulary_print
 from qwenvl.train.model_card import write_cards
 from qwenvl.train.objectives import build_objective
 from qwenvl.train.parallel import World
 from qwenvl.train.recipe import Recipe
 from qwenvl.train.trainer import Trainer
+from qwenvl.weights.io import build_meta
 
 TOKENIZER = Path(__file__).parents[1] / "assets" / "models" / "qwen-vl-nano"
 """Folder of the vocabulary that ships with the package."""
@@ -35,13 +37,17 @@ CHAT_FORMATS = {"raw": "raw", "chat": "chatml"}
 
 
 def build_trainer(recipe: Recipe, world: World) -> tuple[Trainer, Processor]:
-    """Build model, data stream and objective on this rank. All ranks draw the same initial weights from the recipe's seed."""
+    """Build model, data stream and objective on this rank. Ranks with a whole model draw the same initial weights from the recipe's
+    seed; those that will only ever have their part of one build it in shapes alone."""
     processor = processor_of(recipe)
     source = row_source(recipe, processor)
     config, data = processor.config, recipe.data
     lanes = data.lane_count() if isinstance(data, MixtureRecipe) else data.rows_per_step
-    model = VisionLanguageModel(config)
-    initialise(model, recipe.seed)
+    if has_whole(recipe, world):
+        model = VisionLanguageModel(config)
+        initialise(model, recipe.seed)
+    else:
+        model = build_meta(config)
     objective = build_objective(
         recipe.objective, config.vision.hidden_size, NUM_DENSE_CLASSES, len(source.tasks), recipe.seed
     )

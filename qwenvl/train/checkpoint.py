@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from qwenvl.train.fingerprints import of_model
 from qwenvl.train.sharded_checkpoint import drop_old, read_state, read_whole
+from qwenvl.train.split_adamw import join
 from qwenvl.types import QwenVLError
 from qwenvl.weights.hub import ModelNotFound, builtin_models, resolve
 from qwenvl.weights.io import CONFIG, load_model
@@ -67,12 +68,23 @@ def checkpoint_path(run: Path, step: int) -> Path:
     return run / FOLDER / f"step_{step:08d}.pt"
 
 
-def cannot_write(path: Path, error: BaseException) -> CheckpointError:
-    """One line for a checkpoint that could not be written, with what is still there."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).partition("\n")[0]
+def cannot_write(path: Path, error: BaseException, rank: int | None = None) -> CheckpointError:
+    """One line for a checkpoint that could not be written (by `rank`, if that is known), with what is still there."""
     older = list_checkpoints(path.parent.parent)
     left = f"{older[-1].name} is whole: --resume goes on from there" if older else "there is no older one"
-    return CheckpointError(f"{path}: cannot be written ({reason}); free some space; {left}")
+    writer = "" if rank is None else f" by rank {rank}"
+    return CheckpointError(f"{path}: cannot be written{writer} ({_reason(error)}); free some space; {left}")
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, where that is known: torch's writer tells of it in words of its own, or of its counts alone."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__context__
+    told = str(error).partition("\n")[0]
+    return "not all of it was taken" if "inline_container" in told else told
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -86,22 +98,23 @@ def restarted(run: Path) -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0 and bool(list_checkpoints(run))
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """All of a file; of a folder that several ranks wrote, the model and what is not a tensor. Raises CheckpointError where it is
-    not a checkpoint."""
+def read_checkpoint(path: Path, part: str = "") -> dict[str, Any]:
+    """All of a file, whose tensors take memory as they are touched; of a folder that several ranks wrote, the model or that part of
+    it, with the lower halves of split masters, and what is not a tensor. Raises CheckpointError where it is not a checkpoint."""
     try:
         if path.is_dir():
-            return read_state(path) | {"model": read_whole(path, "model."), "objective": {}}
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            model, low = read_whole(path, "model.", part), read_whole(path, "optimiser.", part, ".low")
+            return read_state(path) | {"model": model, "optimiser": low, "objective": {}}
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (Exception, CheckpointException) as error:
         kind = type(error).__name__
         raise CheckpointError(f"{path}: not a readable checkpoint ({kind}); delete it to use an older one") from error
     return state
 
 
-def latest(run: Path) -> dict[str, Any]:
-    """The newest checkpoint of a run's folder."""
-    return read_checkpoint(newest(run))
+def latest(run: Path, part: str = "") -> dict[str, Any]:
+    """The newest checkpoint of a run's folder, of its model perhaps only what begins with `part`."""
+    return read_checkpoint(newest(run), part)
 
 
 def newest(run: Path) -> Path:
@@ -130,7 +143,7 @@ def load_parts(model: nn.Module, dense_heads: nn.Module | None, sources: Mapping
     """
     for part, source in sources.items():
         where = f"init_from.{part}: {source}"
-        state = latest(Path(source)) if (Path(source) / FOLDER).is_dir() else _finished_model(source, where)
+        state = latest(Path(source), part) if (Path(source) / FOLDER).is_dir() else _finished_model(source, where)
         if state.get("partial"):
             raise CheckpointError(f"{where}: that run trained adapters; name its finished model, {source}/model")
         renamed = part == "decoder" and state["fingerprint"].get("vocabulary") == fingerprint.get("renamed_from", "")
@@ -144,11 +157,17 @@ def load_parts(model: nn.Module, dense_heads: nn.Module | None, sources: Mapping
             target = dense_heads
         else:
             inside = f"{part}."
-            weights = {name.removeprefix(inside): value for name, value in state["model"].items() if name.startswith(inside)}
+            weights = {name.removeprefix(inside): _master(state, name) for name in state["model"] if name.startswith(inside)}
             target = model.get_submodule(part)
         if target is None:
             raise CheckpointError(f"{where}: this objective has no dense heads; set objective.dense_weight, or leave the key out")
         _load_strictly(target, _with_new_rows(weights, target) if renamed else weights, where)
+
+
+def _master(state: Mapping[str, Any], name: str) -> torch.Tensor:
+    """A weight in float32 where the run had it so, though its model had it in bfloat16."""
+    weight, low = state["model"][name], state.get("optimiser", {}).get(f"{name}.low")
+    return weight if low is None else join(weight, low)
 
 
 def _with_new_rows(weights: Mapping[str, torch.Tensor], target: nn.Module) -> dict[str, torch.Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -25,15 +25,37 @@ def trains_at(name: str, step: int, frozen: Sequence[str], unfreeze_after: Mappi
     return all(step >= first for pattern, first in unfreeze_after.items() if matches(name, pattern))
 
 
-def apply_freezing(model: nn.Module, step: int, frozen: Sequence[str], unfreeze_after: Mapping[str, int]) -> None:
-    """Set requires_grad of every parameter of the model for this step. What is frozen still passes gradients on to what lies before
-    it. Raises ConfigError for a pattern that names nothing."""
-    names = [name for name, _ in model.named_parameters()]
-    for pattern in (*frozen, *unfreeze_after):
-        if not any(matches(name, pattern) for name in names):
-            raise ConfigError(f"train.frozen: {pattern!r} names no weight of the model; known parts: {', '.join(PARTS)}")
-    for name, parameter in model.named_parameters():
+def apply_freezing(model: nn.Module, step: int, frozen: Sequence[str], unfreeze_after: Mapping[str, int]) -> bool:
+    """Set requires_grad of every parameter of the model for this step; whether that changed any. What is frozen still passes
+    gradients on to what lies before it. Raises ConfigError for a pattern that names nothing."""
+    parameters = dict(model.named_parameters())
+    check_frozen(parameters, frozen, unfreeze_after)
+    before = [parameter.requires_grad for parameter in parameters.values()]
+    for name, parameter in parameters.items():
         parameter.requires_grad_(trains_at(name, step, frozen, unfreeze_after))
+    return before != [parameter.requires_grad for parameter in parameters.values()]
+
+
+def check_frozen(names: Collection[str], frozen: Iterable[str], unfreeze_after: Iterable[str]) -> None:
+    """Raises ConfigError for a pattern that names none of these parameters."""
+    for key, patterns in {"frozen": frozen, "unfreeze_after": unfreeze_after}.items():
+        for pattern in patterns:
+            if not any(matches(name, pattern) for name in names):
+                raise ConfigError(f"train.{key}: {pattern!r} names no weight of the model; known parts: {', '.join(PARTS)}")
+
+
+def trained_whole(names: Collection[str], patterns: Iterable[str]) -> list[str]:
+    """Those of a model's parameters, named as without adapters, that `lora.whole` means, by their own names or by their layers'.
+
+    Raises ConfigError for a pattern that names none.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        named = {name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name.rpartition(".")[0], pattern)}
+        if not named:
+            raise ConfigError(f"lora.whole: {pattern!r} names no layer of the model that can train; decoder.embed_tokens is one")
+        found |= named
+    return [name for name in names if name in found and name.rpartition(".")[2] not in FIXED]
 
 
 GROUPS = ("vision_tower", "connector", "decoder.embed_tokens", "decoder.layers", "decoder.norm", "decoder.lm_head")

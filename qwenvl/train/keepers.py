@@ -12,6 +12,7 @@ import torch
 from torch.distributed.checkpoint.api import CheckpointException
 
 from qwenvl.train.checkpoint import CheckpointError, cannot_write, checkpoint_path, newest, read_checkpoint, save_checkpoint
+from qwenvl.train.meeting import another_ended
 from qwenvl.train.parallel import World
 from qwenvl.train.sharded_checkpoint import ShardedWriter, read_into, read_state
 from qwenvl.train.state import RunState, flat
@@ -104,7 +105,16 @@ def _one_line(path: Path) -> Iterator[None]:
     try:
         yield
     except FAULTS as error:
-        raise cannot_write(path, error) from error
+        if another_ended(error):
+            raise
+        raise cannot_write(path, *_origin(error)) from error
+
+
+def _origin(error: BaseException) -> tuple[BaseException, int | None]:
+    """What went wrong, and on which rank: torch's own text of it is a page."""
+    for rank, (cause, _) in sorted(getattr(error, "failures", {}).items()):
+        return cause, rank
+    return error, None
 
 
 @contextmanager

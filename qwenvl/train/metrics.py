@@ -69,15 +69,17 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return read_lines(run / FILE)
 
 
-def write_refused(run: Path, of_ranks: Sequence[Refused]) -> None:
-    """Samples that were left out since the run was started or resumed, in refused.json: how many of each source and reason, and the
-    first of them by name. No file where there are none."""
-    refused = Refused()
-    for of_rank in of_ranks:
-        refused.join(of_rank)
+def write_refused(run: Path, refused: Refused) -> None:
+    """Samples that were left out since the run was started, in refused.json: how many of each source and reason, and the first of
+    them by name. No file where there are none."""
     if refused.counts:
         with atomic_write(run / "refused.json") as temporary:
             temporary.write_text(json.dumps({"counts": refused.counts, "named": refused.named}, indent=1, ensure_ascii=False))
+
+
+COUNTED = ("steps", "tokens", "images", "visual_tokens", "flops", "data_seconds", "grad_norm")
+SUMMED = ("losses", "logged", "by_task")
+"""What of a window all ranks have alike, and what each has its share of."""
 
 
 class Window:
@@ -91,7 +93,8 @@ class Window:
         self.names, self.tasks, self.logged_names = tuple(losses), tuple(tasks), tuple(logged)
         self.restart()
 
-    def restart(self) -> None:
+    def restart(self, kept: Mapping[str, Any] | None = None, world: World | None = None) -> None:
+        """Begin anew, or where the window was whose `state` was kept, on whichever ranks."""
         self.started, self.cpu_started = time.perf_counter(), time.process_time()
         self.cpu_seconds = 0.0
         self.steps = 0
@@ -103,6 +106,24 @@ class Window:
         self.logged = torch.zeros(len(self.logged_names), dtype=torch.float64)
         self.by_task = torch.zeros(len(self.tasks), 2, dtype=torch.float64)
         self.ranks, self.on_gpu, self.memory_gb = 1, False, 0.0
+        if kept is not None and world is not None:
+            for name in COUNTED:
+                setattr(self, name, kept[name])
+            self.started -= kept["seconds"]
+            if world.leads:  # with the shares of all ranks; `sum` divides by as much
+                for name in SUMMED:
+                    setattr(self, name, kept[name] * world.tensor)
+                self.cpu_started -= kept["cpu_seconds"]
+
+    def state(self, world: World) -> dict[str, Any]:
+        """What `restart` of a resumed run takes. All ranks must call this."""
+        cpu = torch.tensor([time.process_time() - self.cpu_started], dtype=torch.float64)
+        parts = [cpu, *(getattr(self, name).flatten().cpu() for name in SUMMED)]
+        summed = world.sum(torch.cat(parts)).split([len(part) for part in parts])
+        # Copies: pieces of one tensor would be saved as all of it.
+        kept = {name: total.view_as(getattr(self, name)).clone() for name, total in zip(SUMMED, summed[1:], strict=True)}
+        seconds = {"seconds": time.perf_counter() - self.started, "cpu_seconds": float(summed[0]) * world.tensor}
+        return {**kept, **seconds, **{name: getattr(self, name) for name in COUNTED}}
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -216,6 +237,7 @@ def draw_loss_curve(run: Path) -> Path | None:
     if not records:
         return None
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -224,6 +246,8 @@ def draw_loss_curve(run: Path) -> Path | None:
         points = [(record["step"], record["losses"][name]) for record in records if name in record["losses"]]
         axes.plot(*zip(*points, strict=True), label=name, linewidth=1)
     axes.set(xlabel="step", ylabel="loss", yscale="log", title=run.name)
+    # Numbers as plain text: matplotlib takes a second to set its own, which are formulas.
+    axes.yaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
     axes.grid(alpha=0.3)
     axes.legend()
     path = run / "loss.png"

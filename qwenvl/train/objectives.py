@@ -174,7 +174,7 @@ def build_objective(recipe: ObjectiveRecipe, width: int, classes: int, tasks: in
     if recipe.kind == "dpo":
         from qwenvl.train.preference import Preference
 
-        return Preference(recipe.beta)
+        return Preference(recipe.beta, recipe.chosen_weight)
     dense = _dense_heads(recipe, width, classes, seed) if recipe.kind == "dense_patches" or recipe.dense_weight else None
     return dense if dense is not None and recipe.kind == "dense_patches" else NextToken(dense, tasks)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from qwenvl.train.freeze import FIXED, GROUPS, matches
 from qwenvl.train.sections import OptimRecipe
-from qwenvl.train.split_adamw import SplitAdamW
+from qwenvl.train.split_adamw import CHUNK, SplitAdamW, on_local
 
 BLOCK = re.compile(r"vision_tower\.blocks\.(\d+)\.")
 
@@ -92,17 +92,29 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
 
 
 class MovingAverage:
-    """Exponential moving average of weights, in float32: average = decay * average + (1 - decay) * weight, from their start on."""
+    """Exponential moving average of weights, in float32: average = decay * average + (1 - decay) * weight, from their start on.
 
-    def __init__(self, named: Named, decay: float) -> None:
-        self.decay = decay
+    masters: the optimiser, where it has weights in float32 that the model's are rounded from. It is those that are averaged.
+    """
+
+    def __init__(self, named: Named, decay: float, masters: SplitAdamW | None = None) -> None:
+        self.decay, self.masters = decay, masters
         self.named = dict(named)
-        self.average = {name: parameter.detach().float().clone() for name, parameter in named}
+        self.average = {name: torch.empty_like(parameter, dtype=torch.float32) for name, parameter in self.named.items()}
+        self._move(1.0)
+
+    def update(self) -> None:
+        self._move(1 - self.decay)
 
     @torch.no_grad()
-    def update(self) -> None:
+    def _move(self, share: float) -> None:
         for name, average in self.average.items():
-            average.lerp_(self.named[name].detach().float(), 1 - self.decay)
+            weight = self.named[name]
+            if self.masters is None:
+                average.lerp_(weight.detach().float(), share) if share < 1 else average.copy_(weight)
+                continue
+            for mine, master in zip(on_local(average).view(-1).split(CHUNK), self.masters.master_pieces(weight), strict=True):
+                mine.lerp_(master, share) if share < 1 else mine.copy_(master)
 
     def load(self, average: Mapping[str, Tensor]) -> None:
         for name, mine in self.average.items():

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -22,16 +22,22 @@ from torch import Tensor, nn
 
 from qwenvl.config import ConfigError
 from qwenvl.runtime import resolve_device
+from qwenvl.train.meeting import meet
 from qwenvl.train.sections import ParallelRecipe
+from qwenvl.train.split_adamw import CHUNK
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """This process among `size` that train together. `tensor` neighbours compute the same rows, each a part of every layer."""
+    """This process among `size` that train together. `tensor` neighbours compute the same tokens, each a part of every layer;
+    `context` such groups next to each other have the same rows, each a piece of their tokens."""
 
     rank: int = 0
     size: int = 1
     tensor: int = 1
+    context: int = 1
+    store: dist.Store | None = field(default=None, compare=False, repr=False)
+    """Texts that all ranks can read."""
 
     @property
     def leads(self) -> bool:
@@ -40,11 +46,16 @@ class World:
     @property
     def data_rank(self) -> int:
         """This rank's place among those that read different rows."""
-        return self.rank // self.tensor
+        return self.rank // (self.tensor * self.context)
 
     @property
     def data_size(self) -> int:
-        return self.size // self.tensor
+        return self.size // (self.tensor * self.context)
+
+    @property
+    def context_rank(self) -> int:
+        """Which piece of its rows' tokens is this rank's."""
+        return self.rank // self.tensor % self.context
 
     @property
     def device(self) -> torch.device:
@@ -55,7 +66,7 @@ class World:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over the ranks that read different rows, in place."""
+        """The sum over the ranks that read different rows, or different pieces of them, in place."""
         if self.size > 1:
             dist.all_reduce(values)
         return values.div_(self.tensor) if self.tensor > 1 else values
@@ -65,7 +76,7 @@ class World:
         values = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value)
-        return values[:: self.tensor]
+        return values[:: self.tensor * self.context]
 
     def wait(self) -> None:
         if self.size > 1:
@@ -76,9 +87,10 @@ def join_world(recipe: ParallelRecipe | None = None) -> World:
     """Join the ranks that torchrun or `start_ranks` launched; alone without them. Raises ConfigError if they cannot be shared out
     as the recipe says."""
     recipe = recipe or ParallelRecipe()
-    size, tensor = int(os.environ.get("WORLD_SIZE", "1")), recipe.tensor
-    if size % tensor:
-        raise ConfigError(f"parallel.tensor {tensor}: {size} processes are no multiple of it; start as many with --processes")
+    size, together = int(os.environ.get("WORLD_SIZE", "1")), recipe.tensor * recipe.context
+    if size % together:
+        told = f"parallel.tensor {recipe.tensor} times parallel.context {recipe.context}"
+        raise ConfigError(f"{told}: {size} processes are no multiple of it; start as many with --processes")
     if size == 1:
         if recipe.data == "fsdp" and not dist.is_initialized():
             dist.init_process_group(_backend(1), store=dist.HashStore(), rank=0, world_size=1)
@@ -86,9 +98,10 @@ def join_world(recipe: ParallelRecipe | None = None) -> World:
     if torch.cuda.is_available():
         # torch's engine works on the current GPU, whatever tensors are given to it.
         torch.cuda.set_device(World(int(os.environ["RANK"]), size).device)
+    store = None
     if not dist.is_initialized():
-        dist.init_process_group(_backend(int(os.environ.get("LOCAL_WORLD_SIZE", str(size)))))
-    return World(dist.get_rank(), size, tensor)
+        store = meet(_backend(int(os.environ.get("LOCAL_WORLD_SIZE", str(size)))))
+    return World(dist.get_rank(), size, recipe.tensor, recipe.context, store)
 
 
 def _backend(on_this_machine: int) -> str:
@@ -141,16 +154,26 @@ class GradientBuffer:
 
     def sum_over(self, world: World) -> None:
         for flat in self.flat.values():
-            world.sum(flat)
+            if flat.dtype == torch.float32 or world.size == 1:
+                world.sum(flat)
+                continue
+            for piece in flat.split(CHUNK):  # of bfloat16 sums would be rounded once a rank
+                piece.copy_(world.sum(piece.float()))
 
     def clip(self, limit: float) -> float:
-        # In float32 a sum over millions of squares is off by parts in ten thousand, and with it the step that is clipped.
-        norms = [torch.linalg.vector_norm(flat, dtype=torch.float64) for flat in self.flat.values()]
-        norm = float(torch.stack(norms).norm())
+        norm = float(torch.stack([norm64(flat) for flat in self.flat.values()]).norm())
         if limit < norm < float("inf"):
             for flat in self.flat.values():
                 flat.mul_(limit / norm)
         return norm
+
+
+def norm64(values: Tensor) -> Tensor:
+    """The norm of a flat tensor, in float64 and without a copy of it: in float32 a sum over millions of squares is off by parts in
+    ten thousand, and with it the step that is clipped."""
+    # On the CPU torch's kernel of two dtypes is not vectorised: pieces that fit the cache, made float64 first, take a sixth of it.
+    pieces = values.split(CHUNK if values.device.type != "cpu" else 1 << 18)
+    return torch.stack([piece.double().norm() for piece in pieces]).norm()
 
 
 # Without these, glibc hands every large activation back to the kernel and faults it in again: 30,000 page faults a step of stage

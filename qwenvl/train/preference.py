@@ -41,14 +41,17 @@ class Preference(Objective):
     Logged, per pair: margin, accuracy (how often the chosen reward is the greater), both rewards, and kl: how much less likely than
     under the reference both answers are, on average. Had the reference written them it would be an estimate of the divergence
     KL(reference || policy) of an answer.
+
+    With `chosen_weight`, beside it: the mean loss of a token of the chosen answer (arXiv 2404.19733, equation 1). A margin can grow
+    while both answers become less likely, in favour of what no pair speaks of; this term holds the chosen one up.
     """
 
     logged = ("margin", "accuracy", "chosen_reward", "rejected_reward", "kl")
 
-    def __init__(self, beta: float) -> None:
+    def __init__(self, beta: float, chosen_weight: float = 0.0) -> None:
         super().__init__()
         self.beta = beta
-        self.coefficients = {"dpo": 1.0}
+        self.coefficients = {"dpo": 1.0} | ({"chosen": chosen_weight} if chosen_weight else {})
         self._copy: tuple[VisionLanguageModel, ...] = ()  # in a tuple it is no part of this module, and so of no checkpoint
         self._noted: dict[str, tuple[float, float]] = {}
 
@@ -61,7 +64,7 @@ class Preference(Objective):
         self._copy = (deepcopy(model).eval().requires_grad_(False).to(device),)
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        return {"dpo": float(_pairs(batch))}
+        return dict.fromkeys(self.coefficients, float(_pairs(batch)))
 
     def forward(self, model: VisionLanguageModel, batch: Batch) -> Terms:
         policy = answer_log_probs(model, batch)
@@ -72,7 +75,10 @@ class Preference(Objective):
         with torch.no_grad():
             logged = {"margin": margins.sum(), "accuracy": (margins > 0).float().sum(), "kl": -added.mean(1).sum()}
             logged |= {"chosen_reward": rewards[:, 0].sum(), "rejected_reward": rewards[:, 1].sum()}
-        return Terms({"dpo": -F.logsigmoid(margins).sum()}, logged={name: value.detach() for name, value in logged.items()})
+        sums = {"dpo": -F.logsigmoid(margins).sum()}
+        if "chosen" in self.coefficients:
+            sums["chosen"] = -(policy / answer_lengths(batch))[:, 0].sum()
+        return Terms(sums, logged={name: value.detach() for name, value in logged.items()})
 
     def note(self, batch: Batch, log_probs: Tensor) -> None:
         """Take (pairs, 2) as those of the reference for the pairs of the batch, by their samples' names from now on.
@@ -140,11 +146,21 @@ class Preference(Objective):
 
 def answer_log_probs(model: VisionLanguageModel, batch: Batch) -> Tensor:
     """(pairs, 2): the log-probability of all supervised tokens of the chosen answer, and of the rejected one."""
+    places, answers = _supervised(batch)
+    losses = token_losses(model, hidden_states(model, batch).index_select(0, places), batch.labels[places])
+    return -losses.new_zeros(2 * _pairs(batch)).index_add(0, answers, losses).view(-1, 2)
+
+
+def answer_lengths(batch: Batch) -> Tensor:
+    """(pairs, 2): the supervised tokens of the chosen answer, and of the rejected one."""
+    return torch.bincount(_supervised(batch)[1], minlength=2 * _pairs(batch)).view(-1, 2)
+
+
+def _supervised(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Places of the supervised tokens, and to which answer each belongs: twice its pair's number, plus 1 in the rejected one."""
     assert batch.branch_ids is not None
     places = (batch.labels != IGNORE_INDEX).nonzero().flatten()
-    losses = token_losses(model, hidden_states(model, batch).index_select(0, places), batch.labels[places])
-    answer = 2 * batch.document_ids[places] + batch.branch_ids[places] - 1
-    return -losses.new_zeros(2 * _pairs(batch)).index_add(0, answer, losses).view(-1, 2)
+    return places, 2 * batch.document_ids[places] + batch.branch_ids[places] - 1
 
 
 def _pairs(batch: Batch) -> int:

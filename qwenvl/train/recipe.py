@@ -121,6 +121,8 @@ def _contradiction(recipe: Recipe) -> str | None:
         "objective dense_patches reads pictures alone; set data.packing: pictures":
             objective.kind == "dense_patches" and recipe.data.packing != "pictures",
         "the dense loss is for parallel.data: replicate; leave objective.dense_weight out with fsdp": dense and sharded,
+        "parallel.context shares out the tokens of next_token alone; leave dpo and the dense loss out, or set it to 1":
+            recipe.parallel.context > 1 and (dense or objective.kind == "dpo"),
         "train.unfreeze_after is for parallel.data: replicate; give train.frozen, and a second run for the rest":
             sharded and bool(train.unfreeze_after),
         "lora says what trains; leave train.frozen and train.unfreeze_after out":
@@ -138,7 +140,7 @@ def _contradiction(recipe: Recipe) -> str | None:
 RESUMABLE = (
     "name", "run", "deviations", "train.steps", "train.micro_batch_rows", "train.checkpoint_every", "train.keep_checkpoints",
     "train.log_every", "train.curve_every", "train.threads", "train.activation_checkpointing", "train.compile", "train.not_finite",
-    "train.spike", "data.workers", "parallel.tensor", "evaluate",
+    "train.spike", "data.workers", "parallel.tensor", "parallel.context", "evaluate",
 )
 """Keys that may change when a run is resumed: they change neither its data nor, up to rounding, what a step does."""
 

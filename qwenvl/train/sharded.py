@@ -7,7 +7,7 @@ the tower on the least picture there is (VisionLanguageModel.forward).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Any
 
@@ -16,14 +16,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
 from torch.utils.checkpoint import checkpoint
 
 from qwenvl.config import ConfigError, ModelConfig
 from qwenvl.models.vlm import VisionLanguageModel
-from qwenvl.train.parallel import World
-from qwenvl.train.split_adamw import on_local
+from qwenvl.train.parallel import World, give_back_memory, norm64
+from qwenvl.train.split_adamw import on_local, split
 
 DATA, TENSOR = "data", "tensor"
 
@@ -47,7 +47,8 @@ def compile_blocks(model: VisionLanguageModel) -> None:
 
 def mesh_of(world: World) -> DeviceMesh:
     """The ranks as a table (data, tensor)."""
-    return init_device_mesh(world.device.type, (world.data_size, world.tensor), mesh_dim_names=(DATA, TENSOR))
+    # Ranks with pieces of the same rows hold different parts of the weights, like those with other rows.
+    return init_device_mesh(world.device.type, (world.size // world.tensor, world.tensor), mesh_dim_names=(DATA, TENSOR))
 
 
 def shard(model: VisionLanguageModel, mesh: DeviceMesh, bf16: bool) -> None:
@@ -66,6 +67,36 @@ def shard(model: VisionLanguageModel, mesh: DeviceMesh, bf16: bool) -> None:
             # Losses are divided by global counts already, so gradients are added up, not averaged; by a plain sum, as gloo has it.
             module.set_force_sum_reduction_for_comms(True)
             module.set_gradient_divide_factor(1.0)
+
+
+@torch.no_grad()
+def fill(model: nn.Module, source: nn.Module | None, device: torch.device, halved: Collection[str]) -> dict[str, Tensor]:
+    """Give a model that is cut, and has room on `device`, the first rank's weights: one after the other they are sent to all ranks,
+    each of which keeps its part. `source`: the whole model there, which loses its weights, None on the others.
+
+    halved: names of weights that are bfloat16 here; their lower halves (`split`), as this rank has them, are returned.
+    """
+    theirs = {} if source is None else {**dict(source.named_parameters()), **dict(source.named_buffers())}
+    low: dict[str, Tensor] = {}
+    for name, mine in model.state_dict().items():
+        dtype = torch.float32 if mine.is_floating_point() else mine.dtype
+        if source is None:
+            whole = torch.empty(mine.shape, dtype=dtype, device=device)
+        else:
+            whole = theirs[name].detach().to(device, dtype)
+            theirs[name].data = torch.empty(0)
+        if dist.get_world_size() > 1:
+            dist.broadcast(whole, 0)
+        part = whole
+        if isinstance(mine, DTensor):
+            # Without a rank that it comes from, every rank cuts what it has.
+            part = distribute_tensor(whole, mine.device_mesh, mine.placements, src_data_rank=None)
+        high = on_local(part)
+        if name in halved:
+            high, low[name] = split(high)
+        on_local(mine).copy_(high)
+    give_back_memory()
+    return low
 
 
 def share_layers(model: VisionLanguageModel, mesh: DeviceMesh) -> None:
@@ -142,7 +173,7 @@ class ShardedGradients:
     def _norm(self) -> float:
         """Parts of a gradient are added up over the mesh axes that it is cut along, and over no other."""
         axes = [(), (DATA,), (TENSOR,), (DATA, TENSOR)]
-        squares = torch.zeros(len(axes), dtype=torch.float64)
+        squares = torch.zeros(len(axes), dtype=torch.float64, device=self.mesh.device_type)
         for parameter in self.parameters:
             if (gradient := parameter.grad) is None:
                 continue
@@ -152,8 +183,7 @@ class ShardedGradients:
                 # Of a weight that is cut twice along one dimension, torch says neither "shard" nor "replicate" of one of the cuts.
                 places = zip(names, gradient.placements, strict=True)
                 cut = tuple(sorted(name for name, place in places if not place.is_replicate()))
-            squares[axes.index(cut)] += on_local(gradient).double().square().sum().cpu()
-        squares = squares.to(self.mesh.device_type)
+            squares[axes.index(cut)] += norm64(on_local(gradient).reshape(-1)).square()
         for axis in (DATA, TENSOR):
             inside = [index for index, cut in enumerate(axes) if axis in cut]
             part = squares[inside]

@@ -90,14 +90,15 @@ def read_into(path: Path, tensors: Mapping[str, Tensor]) -> None:
     dcp.load(dict(tensors), checkpoint_id=str(path / TENSORS), no_dist=not dist.is_initialized())
 
 
-def read_whole(path: Path, prefix: str) -> dict[str, Tensor]:
-    """Every tensor whose name begins with the prefix, whole and without it, on the CPU; no other rank is needed."""
+def read_whole(path: Path, prefix: str, part: str = "", suffix: str = "") -> dict[str, Tensor]:
+    """Every tensor whose name begins with the prefix, without it and whole, on the CPU; no other rank is needed. part, suffix: how
+    names must go on, and end."""
     reader = FileSystemReader(str(path / TENSORS))
     found = reader.read_metadata().state_dict_metadata
     tensors = {
         name: torch.empty(entry.size, dtype=entry.properties.dtype)
         for name, entry in found.items()
-        if name.startswith(prefix) and isinstance(entry, TensorStorageMetadata)
+        if name.startswith(prefix + part) and name.endswith(suffix) and isinstance(entry, TensorStorageMetadata)
     }
     dcp.load(tensors, storage_reader=reader, no_dist=True)
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}

@@ -7,11 +7,11 @@ torch.optim.AdamW takes on float32 weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 CHUNK = 1 << 24
@@ -42,20 +42,24 @@ class SplitAdamW(torch.optim.Optimizer):
         state |= {key: torch.zeros_like(parameter, dtype=torch.float32) for key in ("exp_avg", "exp_avg_sq")}
         return state | ({"low": torch.zeros_like(parameter, dtype=torch.int16)} if parameter.dtype == torch.bfloat16 else {})
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """torch would cast the moments to the weights' bfloat16."""
-        super().load_state_dict(state_dict)
-        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
-        for number, stored in state_dict["state"].items():
-            parameter = parameters[number]
-            self.state[parameter] |= {
-                name: value.to(parameter.device if value.ndim else "cpu", copy=True) for name, value in stored.items()
-            }
+    def begin_with(self, parameter: Tensor, low: Tensor) -> None:
+        """Make the master one that is not its weight rounded; `low`: what `split` gave beside it, this rank's part."""
+        self.state[parameter]["low"] = torch.zeros_like(parameter, dtype=torch.int16)
+        on_local(self.state[parameter]["low"]).copy_(low)
+
+    def master_pieces(self, parameter: Tensor) -> Iterator[Tensor]:
+        """The master, flat and in pieces, float32: of a weight that is cut among ranks, this rank's part."""
+        pieces = on_local(parameter.detach()).reshape(-1).split(CHUNK)
+        low = self.state[parameter].get("low") if parameter in self.state else None
+        if low is None:
+            yield from (piece.float() for piece in pieces)
+        else:
+            yield from map(join, pieces, on_local(low).view(-1).split(CHUNK))
 
     def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
-        if not state:
-            state.update(self.blank_state(parameter))
+        if "step" not in state:
+            state.update({**self.blank_state(parameter), **state})
         state["step"] += 1
         step, gradient = int(state["step"]), parameter.grad
         assert gradient is not None
@@ -69,6 +73,23 @@ class SplitAdamW(torch.optim.Optimizer):
                 high, differences = split(master)
                 weight.copy_(high)
                 rest.copy_(differences)
+
+
+@torch.no_grad()
+def halve(model: nn.Module, trained: Collection[str]) -> dict[str, Tensor]:
+    """Cast a float32 model to bfloat16 in place; of the parameters named, the lower halves (`split`)."""
+    low: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if name in trained:
+            high = torch.empty_like(parameter, dtype=torch.bfloat16)
+            low[name] = torch.empty_like(parameter, dtype=torch.int16)
+            for pieces in zip(*(tensor.view(-1).split(CHUNK) for tensor in (parameter.data, high, low[name])), strict=True):
+                for to, half in zip(pieces[1:], split(pieces[0]), strict=True):
+                    to.copy_(half)
+            parameter.data = high
+    # Tables of angles and the like are computed from the configuration, in float32, so all that a model holds may be cast.
+    model.to(torch.bfloat16)
+    return low
 
 
 def adamw(master: Tensor, gradient: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, step: int, group: dict[str, Any]) -> None:

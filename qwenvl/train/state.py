@@ -15,6 +15,8 @@ from qwenvl.train.optim import MovingAverage, Named
 from qwenvl.train.split_adamw import SplitAdamW
 
 Tensors = dict[str, dict[str, Tensor]]
+STATES = ("step", "exp_avg", "exp_avg_sq", "low")
+"""What an optimiser keeps of a weight. Before its first step that may be the last alone."""
 
 
 class RunState:
@@ -54,11 +56,12 @@ class RunState:
             self.average.load(tensors["ema"])
 
     def make_blank(self, wanted: Iterable[str]) -> None:
-        """Give the optimiser zeros for the weights whose states are named in `wanted`, so that there is something to read into."""
-        with_state = {name.rpartition(".")[0] for name in wanted}
+        """Give the optimiser zeros for the states that are named in `wanted`, so that there is something to read into."""
+        wanted = set(wanted)
         for name, weight in self.named:
-            if name in with_state:
-                self.optimiser.state[weight] = self._blank(weight)
+            if any(f"{name}.{key}" in wanted for key in STATES):
+                blank = self._blank(weight)
+                self.optimiser.state[weight] = {key: value for key, value in blank.items() if f"{name}.{key}" in wanted}
 
     def _trained(self) -> dict[str, Tensor]:
         inside = dict(self.model.named_parameters())

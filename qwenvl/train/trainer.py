@@ -22,16 +22,20 @@ from qwenvl.data.synth.dense import NUM_DENSE_CLASSES
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.runtime import peak_flops
 from qwenvl.train.checkpoint import CheckpointError, check_fingerprint, list_checkpoints, load_parts, lock_run
-from qwenvl.train.engine import Engine
+from qwenvl.train.context import own_labels
+from qwenvl.train.engine import Engine, has_whole
 from qwenvl.train.freeze import apply_freezing
-from qwenvl.train.metrics import Window, write_refused
+from qwenvl.train.metrics import LineLog, Window
 from qwenvl.train.objectives import Objective
 from qwenvl.train.optim import MovingAverage, build_optimiser, named_trainables, rate_at, set_rate
 from qwenvl.train.parallel import World, give_back_memory
-from qwenvl.train.planning.cost import Counter, work_of_batch
+from qwenvl.train.planning.cost import Counter, reference_pass, work_of_batch
 from qwenvl.train.preference import Preference
 from qwenvl.train.recipe import Recipe, changed_keys
+from qwenvl.train.remembering import remember, remembered
+from qwenvl.train.split_adamw import SplitAdamW
 from qwenvl.train.state import RunState
+from qwenvl.train.trouble import FILE as TROUBLE
 from qwenvl.train.trouble import Seen, Watch
 from qwenvl.types import Batch
 
@@ -46,7 +50,8 @@ FINGERPRINT = ("vocabulary", "markup", "scenes")
 class Trainer:
     """One run of one recipe, on one of the ranks. `start`, then `fit`, which leaves a checkpoint when it is done or interrupted.
 
-    What is there from `start` on: optimiser, engine, state; before it the model is that of the configuration, on the CPU.
+    What is there from `start` on: optimiser, engine, state; before it the model is that of the configuration, on the CPU or, on
+    ranks that will have a part of it, without memory.
     """
 
     optimiser: torch.optim.Optimizer
@@ -73,6 +78,8 @@ class Trainer:
         self.saved = -1
         """Step of the newest checkpoint."""
         self.stopping = self.stop_wished = False
+        self.window_kept: Mapping[str, Any] | None = None
+        """Of a run that is resumed: the window of steps that were not reported before its checkpoint."""
         self._lock: IO[str] | None = None
 
     def start(self, resume: bool) -> None:
@@ -87,36 +94,40 @@ class Trainer:
         elif list_checkpoints(self.run):
             raise CheckpointError(f"{self.run}: already holds a run; add --resume, or choose another folder with --set run=FOLDER")
         copies = isinstance(self.objective, Preference) and recipe.objective.reference == "copy"
-        if saved is None or recipe.lora is not None or copies:
-            # A checkpoint holds neither the weights under adapters nor those that rewards are measured from.
+        # A checkpoint holds neither the weights under adapters nor those that rewards are measured from.
+        fresh = saved is None or recipe.lora is not None
+        if (fresh or copies) and has_whole(recipe, self.world):
             load_parts(self.model, self.objective.dense_heads, recipe.init_from, self.fingerprint)
         if isinstance(self.objective, Preference) and copies:
             self.objective.keep_reference(self.model, self.world.device)
-        self.engine.prepare(self.model, self.objective)
-        dense = NUM_DENSE_CLASSES + 4 if self.objective.dense_heads is not None else 0
-        text = recipe.objective.kind != "dense_patches"
-        self.counter = Counter.of(self.model, self.model.config, text=text, dense=dense)
+        self.model = self.engine.prepare(self.model, self.objective, fresh)
+        self._count_what_trains()
         self.named = named_trainables(self.model, self.objective, recipe.train.unfreeze_after)
         if not self.named:
             raise ConfigError("train.frozen: nothing is left to train; leave something out of it")
         self.optimiser = build_optimiser(self.named, recipe.optim, self.model.config.vision.num_hidden_layers)
+        split = self.optimiser if isinstance(self.optimiser, SplitAdamW) else None
+        if split is not None and saved is None:
+            for name, parameter in self.named:
+                if name in self.engine.low:
+                    split.begin_with(parameter, self.engine.low.pop(name))
         self.gradients = self.engine.gradients(parameter for _, parameter in self.named)
         if recipe.optim.ema is not None:
-            self.average = MovingAverage(self.named, recipe.optim.ema)
+            self.average = MovingAverage(self.named, recipe.optim.ema, split)
         self.state = RunState(self.model, self.objective, self.optimiser, self.named, self.average)
         if isinstance(self.objective, Preference) and recipe.objective.reference == "precomputed":
             self.objective.precompute(self.model, self.stream, recipe, self.world, resume)
         if saved is not None:
             with torch.no_grad():
                 self.engine.keeper.restore(self.state)
-            self.step, self.refused = saved["step"], saved["refused"]
+            remember(self, saved)
             self.saved = self.step
-            self.stream.seek(self.step, saved.get("lanes"))
         if self.world.leads:
             # After what may be refused, so that a mistake leaves no folder behind.
             self._lock = lock_run(self.run)
         self.world.wait()
         if self.world.leads:
+            LineLog(self.run / TROUBLE, self.step)  # a resumed run does the steps after its checkpoint again
             (self.run / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
 
     def fit(self, watchers: Sequence[Watcher] = ()) -> Outcome:
@@ -141,6 +152,8 @@ class Trainer:
 
     def _run_steps(self, watchers: Sequence[Watcher]) -> None:
         settings = self.recipe.train
+        # Loading, noting a reference's numbers and the first evaluation are no step's time.
+        self.window.restart(self.window_kept, self.world)
         while self.step < settings.steps and not self.stopping:
             self._do_step()
             self.step += 1
@@ -164,18 +177,7 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint from which this very run continues, on any number of ranks. Raises CheckpointError where it cannot be
         written."""
-        lanes, refused = self.world.gather(self.stream.states()), self.world.gather(self.stream.refused)
-        if self.world.leads:
-            write_refused(self.run, refused)
-        plain = {
-            "step": self.step,
-            "refused": self.refused,
-            "lanes": {lane: state for states in lanes for lane, state in states.items()},
-            "fingerprint": self.fingerprint,
-            "recipe": self.recipe.model_dump(mode="json"),
-            "partial": self.state.partial,
-        }
-        self.engine.keeper.save(self.run, plain, self.state, self.recipe.train.keep_checkpoints)
+        self.engine.keeper.save(self.run, remembered(self), self.state, self.recipe.train.keep_checkpoints)
         self.saved = self.step
 
     def _check(self, saved: Mapping[str, Any]) -> None:
@@ -185,16 +187,26 @@ class Trainer:
         if changed:
             raise CheckpointError(f"{self.run}: cannot resume with another {', '.join(changed)}; start a new run for that")
 
+    def _count_what_trains(self) -> None:
+        """Make the counter of a step's FLOPs, which depend on what wants a gradient now."""
+        config, objective = self.model.config, self.recipe.objective
+        dense = NUM_DENSE_CLASSES + 4 if self.objective.dense_heads is not None else 0
+        text, beside = objective.kind != "dense_patches", reference_pass(objective, config)
+        self.counter = Counter.of(self.model, config, text=text, dense=dense, beside=beside)
+
     def _do_step(self) -> None:
         settings = self.recipe.train
-        if settings.unfreeze_after:
-            apply_freezing(self.model, self.step, settings.frozen, settings.unfreeze_after)
+        if settings.unfreeze_after and apply_freezing(self.model, self.step, settings.frozen, settings.unfreeze_after):
+            self._count_what_trains()
         # Dropout draws from this: the same for a step, wherever the run was begun or resumed.
         torch.manual_seed(((self.recipe.seed << 40) + (self.step << 16) + self.world.data_rank) % (1 << 63))
         before = perf_counter()
         batches = self.stream.batches(self.step, self.world.data_rank, self.world.data_size, settings.micro_batch_rows)
         self.window.data_seconds += perf_counter() - before
-        counts = self._global_counts(batches)
+        whole = batches
+        if self.world.context > 1:
+            batches = [own_labels(batch, self.world) for batch in whole]
+        counts = self._global_counts(batches, whole)
         self.gradients.clear()
         seen, told = zip(*(self._backward(batch, counts) for batch in batches), strict=True)
         self.gradients.sum_over(self.world)
@@ -212,22 +224,26 @@ class Trainer:
             self.refused += 1
         self.window.grad_norm = norm
 
-    def _global_counts(self, batches: list[Batch]) -> dict[str, float]:
-        """What each loss of the step is divided by. A wish to stop travels along, so that all ranks end after the same step."""
+    def _global_counts(self, batches: list[Batch], whole: list[Batch]) -> dict[str, float]:
+        """What each loss of the step is divided by, from the batches as this rank learns from them; `whole`: as they were read.
+
+        A wish to stop travels along, so that all ranks end after the same step.
+        """
         local = [self.objective.counts(batch) for batch in batches]
         values = [sum(counts[name] for counts in local) for name in self.objective.coefficients]
         tokens, images = sum(len(batch.input_ids) for batch in batches), sum(len(batch.grids) for batch in batches)
         visual = sum(len(batch.visual_slots) for batch in batches)
         flops = 0.0
         if self.peak_flops is not None:
-            flops = sum(self.counter.training(work_of_batch(self.model.config, batch)).total for batch in batches)
+            flops = sum(self.counter.training(work_of_batch(self.model.config, batch)).total for batch in whole)
         packed = torch.tensor([*values, tokens, images, visual, flops, float(self.stop_wished)], dtype=torch.float64)
         *summed, tokens, images, visual, flops, stopping = self.world.sum(packed).tolist()
         self.stopping = stopping > 0
-        self.window.tokens += tokens
-        self.window.images += images
-        self.window.visual_tokens += visual
-        self.window.flops += flops
+        # Losses are counted by pieces of rows, what follows by rows, which every rank of a context has whole.
+        self.window.tokens += tokens / self.world.context
+        self.window.images += images / self.world.context
+        self.window.visual_tokens += visual / self.world.context
+        self.window.flops += flops / self.world.context
         return dict(zip(self.objective.coefficients, summed, strict=True))
 
     def _backward(self, batch: Batch, counts: Mapping[str, float]) -> tuple[Seen, Callable[[], None]]:

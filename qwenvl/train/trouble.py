@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +41,13 @@ class Watch:
     def __init__(self, run: Path, world: World, spike: float | None, stop: bool) -> None:
         self.run, self.world, self.spike, self.stop = run, world, spike, stop
         self.running, self.steps = 0.0, 0
+
+    def state(self) -> dict[str, Any]:
+        """What the watch of a resumed run has to `remember`."""
+        return {"running": self.running, "steps": self.steps}
+
+    def remember(self, state: Mapping[str, Any]) -> None:
+        self.running, self.steps = state["running"], state["steps"]
 
     def check(self, step: int, seen: Sequence[Seen], norm: float) -> bool:
         """Whether the step may be taken. Raises NotFinite by policy."""

@@ -7,12 +7,13 @@ from contextlib import nullcontext
 import torch
 from torch.distributed.tensor import DTensor
 
-from qwenvl.models.lora import adapters, merge_lora
+from qwenvl.models.lora import adapters, is_adapter, merge_lora, plain_name
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.train.checkpoint import CheckpointError
 from qwenvl.train.engine import adapt
 from qwenvl.train.trainer import Trainer
 from qwenvl.weights.adapters import save_adapter
+from qwenvl.weights.io import build_meta
 
 PROBE = 16
 """Tokens whose logits are compared."""
@@ -37,13 +38,17 @@ def whole_model(trainer: Trainer) -> VisionLanguageModel:
 
 
 def _copied(trainer: Trainer) -> VisionLanguageModel:
-    """A model of the same tensors, those that are cut brought together one at a time."""
-    model = VisionLanguageModel(trainer.model.config)
+    """A model of the same tensors, those that are cut brought together one at a time; on ranks that do not lead, without memory."""
+    model = build_meta(trainer.model.config)
     if trainer.recipe.lora is not None:
         adapt(model, trainer.recipe)
-    own = model.state_dict()
+    own: dict[str, torch.Tensor] = {}
     for name, value in trainer.model.state_dict().items():
-        own[name].copy_(value.full_tensor() if isinstance(value, DTensor) else value)
+        whole = value.full_tensor() if isinstance(value, DTensor) else value
+        if trainer.world.leads:
+            own[name] = whole.to("cpu", copy=True)
+    if own:
+        model.load_state_dict(own, assign=True)
     return model
 
 
@@ -59,9 +64,8 @@ def _merge(trainer: Trainer, model: VisionLanguageModel) -> None:
 
 
 def _trained_whole(model: VisionLanguageModel) -> list[str]:
-    """Layers that trained beside the adapters."""
-    own = {name.rpartition(".")[0] for name, weight in model.named_parameters() if weight.requires_grad}
-    return sorted(own - set(adapters(model)))
+    """Parameters that trained beside the adapters."""
+    return [plain_name(name) for name, weight in model.named_parameters() if weight.requires_grad and not is_adapter(name)]
 
 
 def probe_logits(model: VisionLanguageModel) -> torch.Tensor:

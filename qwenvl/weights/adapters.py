@@ -1,8 +1,8 @@
 """LoRA adapters in PEFT's files: adapter_config.json and adapter_model.safetensors, which others load and we load of others.
 
 The format: docs/source/developer_guides/checkpoint.md of huggingface/peft. A layer's tensors are named
-base_model.model.LAYER.lora_A.weight and .lora_B.weight, LAYER as transformers calls it in memory; a layer that is trained whole
-(`modules_to_save`) has base_model.model.LAYER.weight.
+base_model.model.LAYER.lora_A.weight and .lora_B.weight, LAYER as transformers calls it in memory. What trained beside adapters has
+its full name, base_model.model.LAYER.bias: see `beside_adapters`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qwenvl.weights.io import build_meta, parameter_shapes
-from qwenvl.weights.maps import NEWER_NAMES, Entry, WeightsError, hub_name, name_table
+from qwenvl.weights.beside_adapters import Names, beside, check_beside, layer_of
+from qwenvl.weights.maps import Entry, WeightsError
 from qwenvl.weights.write import whole_or_nothing
 
 if TYPE_CHECKING:
@@ -25,45 +25,50 @@ if TYPE_CHECKING:
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
-UNSUPPORTED = {"use_dora": False, "use_rslora": False, "bias": "none", "fan_in_fan_out": False, "lora_bias": False}
+UNSUPPORTED = {"use_dora": False, "use_rslora": False, "fan_in_fan_out": False, "lora_bias": False}
 """Keys of adapter_config.json that change what an adapter computes, with the values that ours has."""
+BIASES = ("none", "all", "lora_only")
+REPEATED = (".modules_to_save", ".original_module")
+"""Layers under whose names PEFT, with `bias` "all", repeats biases of layers that the file has whole under their own names."""
 
 _TENSOR = re.compile(r"(?P<layer>.+)\.lora_(?P<part>[AB])(?:\.default)?\.weight")
 
 
 def save_adapter(model: VisionLanguageModel, folder: str | Path, base: str, trained_whole: Sequence[str] = ()) -> None:
-    """Write the model's adapters. `base`: the name or folder of the model that they belong to; `trained_whole`: our names of layers
-    that are stored whole, such as decoder.embed_tokens. A folder that did not exist appears whole or not at all.
+    """Write the model's adapters. `base`: the name or folder of the model that they belong to; `trained_whole`: our names of
+    parameters that trained beside them, as of a model without adapters: decoder.embed_tokens.weight. A folder that did not exist
+    appears whole or not at all.
 
-    Raises WeightsError for a model without adapters.
+    Raises WeightsError for a model without adapters, and for a name that is no parameter.
     """
     from safetensors.torch import save_file
 
     from qwenvl.models.lora import adapters
 
-    layers = adapters(model)
+    layers, names = adapters(model), Names.of(model.config)
     if not layers:
         raise WeightsError("the model has no adapters; add_lora makes them")
+    if unknown := set(trained_whole) - {ours for entry in names.entries.values() for ours in entry.ours}:
+        raise WeightsError(f"{min(unknown)!r} is no parameter of the model; decoder.embed_tokens.weight is one")
     tensors: dict[str, torch.Tensor] = {}
     ranks: dict[str, int] = {}
     alphas: dict[str, float] = {}
-    for entry in _entries(model):
-        ours = [name.removesuffix(".weight") for name in entry.ours]
-        theirs = _in_memory(model.config.family, entry.published).removesuffix(".weight")
-        if any(name in layers for name in ours):
-            a, b, alpha = _joined([layers.get(name) for name in ours], [shape[0] for shape in entry.our_shapes])
+    for name, entry in names.entries.items():
+        ours = [own.removesuffix(".weight") for own in entry.ours]
+        if any(own in layers for own in ours):
+            theirs = layer_of(name)
+            a, b, alpha = _joined([layers.get(own) for own in ours], [shape[0] for shape in entry.our_shapes])
             tensors |= {f"{PREFIX}{theirs}.lora_A.weight": a, f"{PREFIX}{theirs}.lora_B.weight": b}
             ranks[theirs], alphas[theirs] = len(a), alpha
-        elif set(ours) & set(trained_whole):
-            tensors[f"{PREFIX}{theirs}.weight"] = entry.to_published(dict(model.named_parameters())).detach().cpu().contiguous()
+    own_weights, told = beside(model, names, ranks, trained_whole)
+    tensors |= {f"{PREFIX}{name}": tensor for name, tensor in own_weights.items()}
     first = next(iter(layers.values()))
-    stored_whole = sorted(name.removeprefix(PREFIX).removesuffix(".weight") for name in tensors if ".lora_" not in name)
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True,
         "r": first.rank, "lora_alpha": first.alpha, "lora_dropout": first.dropout.p, "target_modules": sorted(ranks),
         "rank_pattern": {name: rank for name, rank in ranks.items() if rank != first.rank},
         "alpha_pattern": {name: alpha for name, alpha in alphas.items() if alpha != first.alpha},
-        "modules_to_save": stored_whole or None, "init_lora_weights": True, **UNSUPPORTED,
+        "init_lora_weights": True, **told, **UNSUPPORTED,
     }  # fmt: skip
     with whole_or_nothing(Path(folder)) as scratch:
         save_file(tensors, str(scratch / WEIGHTS), metadata={"format": "pt"})
@@ -73,58 +78,46 @@ def save_adapter(model: VisionLanguageModel, folder: str | Path, base: str, trai
 def load_adapter(model: VisionLanguageModel, folder: str | Path) -> list[str]:
     """Adapt the model as the folder says, in place; the names of the adapted layers.
 
-    Raises WeightsError for files that are no such adapter, and for a tensor that does not fit, by its name.
+    Raises WeightsError for a model that is adapted already, for files that are no such adapter, and for a tensor that is missing or
+    does not fit, by its name. The model is then as it was.
     """
-    from qwenvl.models.lora import LoraLinear
+    from qwenvl.models.lora import LoraLinear, adapters
     from qwenvl.models.select import put_layer
 
-    folder = Path(folder)
+    if adapters(model):
+        raise WeightsError(f"{folder}: the model has adapters already; merge or remove them first")
+    folder, names = Path(folder), Names.of(model.config)
     config, tensors = _read(folder)
-    entries = {entry.published: entry for entry in _entries(model)}
     pairs: dict[str, dict[str, torch.Tensor]] = {}
     whole: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
+        if layer_of(name).endswith(REPEATED):
+            continue
         found = _TENSOR.fullmatch(name.removeprefix(PREFIX))
-        layer = found["layer"] if found else name.removeprefix(PREFIX).removesuffix(".weight")
-        published = f"{hub_name(model.config.family, layer)}.weight"
-        if published not in entries:
+        own = names.known(f"{found['layer']}.weight" if found else name.removeprefix(PREFIX))
+        if own not in names.entries and (found or own not in names.tied):
             raise WeightsError(f"{folder}: {name!r} belongs to no layer of the model; the adapter is another model's")
         if found:
-            pairs.setdefault(published, {})[found["part"]] = tensor
+            pairs.setdefault(layer_of(own), {})[found["part"]] = tensor
         else:
-            whole[published] = tensor
+            whole[own] = tensor
+    check_beside(folder, names, config, pairs, whole)
     dropout, made = float(config.get("lora_dropout", 0.0)), {}
-    for published, pair in pairs.items():
-        a, b = _checked(folder, entries[published], pair)
-        alpha = _pattern(config.get("alpha_pattern"), _in_memory(model.config.family, published), config["lora_alpha"])
-        sizes = [shape[0] for shape in entries[published].our_shapes]
-        for name, rows in zip(entries[published].ours, b.split(sizes), strict=True):
+    for theirs, pair in pairs.items():
+        entry = names.entries[f"{theirs}.weight"]
+        a, b = _checked(folder, entry, pair)
+        alpha = _pattern(config.get("alpha_pattern"), theirs, config["lora_alpha"])
+        for name, rows in zip(entry.ours, b.split([shape[0] for shape in entry.our_shapes]), strict=True):
             name = name.removesuffix(".weight")
             layer = LoraLinear(model.get_submodule(name), len(a), alpha, dropout)  # type: ignore[arg-type]
             layer.lora_a.data.copy_(a)
             layer.lora_b.data.copy_(rows)
             made[name] = layer
-    for published, tensor in whole.items():
-        if (shape := tuple(tensor.shape)) != entries[published].shape:
-            raise WeightsError(f"{folder}: {published!r} has the shape {shape}, but the layer is {entries[published].shape}")
-    for published, tensor in whole.items():
-        model.load_state_dict(entries[published].to_ours(tensor), strict=False)
+    for name, tensor in whole.items():
+        model.load_state_dict(names.entries[name].to_ours(tensor), strict=False)
     for name, layer in made.items():
         put_layer(model, name, layer)
     return list(made)
-
-
-def _entries(model: VisionLanguageModel) -> list[Entry]:
-    """The table of the model without adapters."""
-    return name_table(model.config, parameter_shapes(build_meta(model.config)))
-
-
-def _in_memory(family: str, published: str) -> str:
-    """What transformers calls a layer of the hub's name: the inverse of `hub_name`."""
-    for newer, hub in NEWER_NAMES[family].items():
-        if published.startswith(hub):
-            return newer + published.removeprefix(hub)
-    return published
 
 
 def _joined(parts: Sequence[LoraLinear | None], rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, float]:
@@ -159,13 +152,24 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         tensors = load_file(str(folder / WEIGHTS))
     except (OSError, ValueError, SafetensorError) as error:
         raise WeightsError(f"{folder}: no adapter in PEFT's format ({error}); give a folder with {CONFIG} and {WEIGHTS}") from None
-    kind = config.get("peft_type")
+    kind = config.get("peft_type") if isinstance(config, dict) else None
     if kind != "LORA":
         raise WeightsError(f"{folder}: an adapter of the kind {kind!r}; LORA alone is supported")
+    _check_config(folder / CONFIG, config)
+    return config, tensors
+
+
+def _check_config(path: Path, config: Mapping[str, Any]) -> None:
     for key, ours in UNSUPPORTED.items():
         if config.get(key, ours) != ours:
-            raise WeightsError(f"{folder / CONFIG}: {key} {config[key]!r} is not supported; merge the adapter with PEFT first")
-    return config, tensors
+            raise WeightsError(f"{path}: {key} {config[key]!r} is not supported; merge the adapter with PEFT first")
+    if config.get("bias", "none") not in BIASES:
+        raise WeightsError(f"{path}: bias {config['bias']!r} is not known; it is one of {', '.join(BIASES)}")
+    numbers = {"lora_alpha": config.get("lora_alpha"), "lora_dropout": config.get("lora_dropout", 0.0)}
+    for name, value in {**numbers, **(config.get("alpha_pattern") or {})}.items():
+        if not isinstance(value, int | float):
+            said = "is missing" if value is None else f"{value!r} is no number"
+            raise WeightsError(f"{path}: {name} {said}; write there what the adapter was trained with")
 
 
 def _checked(folder: Path, entry: Entry, pair: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -180,5 +184,4 @@ def _checked(folder: Path, entry: Entry, pair: Mapping[str, torch.Tensor]) -> tu
 
 def _pattern(patterns: Mapping[str, float] | None, layer: str, default: float) -> float:
     """PEFT's patterns are regular expressions for the end of a layer's name."""
-    layer = layer.removesuffix(".weight")
     return next((value for pattern, value in (patterns or {}).items() if re.fullmatch(rf"(.*\.)?({pattern})", layer)), default)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch.nn.functional as F
 import yaml
 
 from qwenvl.cli.main import main
-from qwenvl.config import ConfigError, to_yaml
+from qwenvl.config import ConfigError, apply_override, to_yaml
 from qwenvl.data.synth.spec import SceneSpec
 from qwenvl.models.attention import PackedLayout
 from qwenvl.models.initialise import initialise
@@ -22,9 +24,11 @@ from qwenvl.train.ablations import held_out
 from qwenvl.train.ablations.ablation import Ablation, Budget, Claim, load_ablation, progress_of, write_recipes
 from qwenvl.train.ablations.measures import Outcome, read_outcome, values_of
 from qwenvl.train.ablations.table import find, judge, markdown, record, write_report
-from qwenvl.train.build import row_source
+from qwenvl.train.build import build_trainer, export, row_source
+from qwenvl.train.parallel import World
 from qwenvl.train.recipe import Recipe
 from qwenvl.types import IGNORE_INDEX
+from qwenvl.weights.adapters import load_adapter
 from tests.fast.test_recipes import NANOS, RECIPES
 
 FILES = sorted((RECIPES / "ablations").glob("*.yaml"))
@@ -112,6 +116,24 @@ def test_a_change_that_no_recipe_has_is_one_line_with_a_suggestion(tmp_path: Pat
     assert "train: Field required" in capsys.readouterr().err
     assert main(["ablate", str(tmp_path / "none.yaml")]) == 1
     assert "no such ablation" in capsys.readouterr().err
+
+
+def test_an_ablation_without_matplotlib_is_refused_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("qwenvl.cli.ablate.train", lambda *_: pytest.fail("it trains"))
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    assert main(["ablate", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == "qwenvl: matplotlib is not installed; install it with: pip install 'qwenvl[train]'\n"
+
+
+def test_a_change_below_what_is_no_section_is_one_line(tmp_path: Path) -> None:
+    for key, parent in {"seed.x": "seed", "optim.lr.peak.x": "lr"}.items():
+        with pytest.raises(ConfigError, match=f"^change '{key}': '{parent}' is not a section$"):
+            write_recipes(small(variants={"a": {}, "b": {"changes": {key: 1}}}), tmp_path, Budget())
+        with pytest.raises(ConfigError, match=f"^override '{key}=1': '{parent}' is not a section$"):
+            apply_override({"seed": 1, "optim": {"lr": 1e-3}}, f"{key}=1")
 
 
 def test_a_smaller_budget_keeps_the_number_of_evaluations_and_what_does_not_train(tmp_path: Path) -> None:
@@ -244,6 +266,34 @@ def test_the_loss_on_kept_out_rows_is_the_mean_over_single_documents(scene_sourc
             asked = labels[1:] != IGNORE_INDEX
             losses.append(F.cross_entropy(logits[:-1][asked], labels[1:][asked], reduction="none"))
     assert held_out.mean_loss(model, recipe, rows) == pytest.approx(float(torch.cat(losses).mean()), abs=1e-5)
+
+
+@pytest.mark.parametrize("section", [{"lora": {"rank": 2, "whole": ["connector", "*.bias"]}}, {"optim": {"lr": 1e-2, "ema": 0.5}}])
+def test_the_model_that_is_measured_is_the_one_that_the_run_left(
+    scene_sources: None, section: dict[str, Any], tmp_path: Path
+) -> None:
+    shallow = {"config": {"vision": {"num_hidden_layers": 1}, "decoder": {"num_hidden_layers": 1}}}
+    data = SMALL["base"] | {"train": {"steps": 2, "precision": "float32"}, "optim": {"lr": 1e-2}, "evaluate": None} | section
+    data["model"] = data["model"] | shallow
+    recipe = Recipe.model_validate({"name": "a", "run": str(tmp_path / "a"), **data})
+    trainer, processor = build_trainer(recipe, World())
+    trainer.start(False)
+    assert trainer.fit() == "finished"
+    trainer.close()
+    rows = list(held_out.rows_of(recipe, held_out.KINDS["held_out"](recipe), 2))
+    with trainer.average.in_place() if trainer.average else nullcontext():
+        expected = held_out.mean_loss(trainer.model.eval(), recipe, rows)
+    with pytest.raises(ConfigError, match="a/model: no such folder"):
+        held_out.trained_model(recipe)
+    export(trainer, processor)
+    assert held_out.mean_loss(held_out.trained_model(recipe), recipe, rows) == pytest.approx(expected, abs=1e-4)
+    raw = held_out.mean_loss(trainer.model.eval(), recipe, rows)
+    assert trainer.average is None or abs(raw - expected) > 1e-3, "the average is another model"
+    if recipe.lora is not None:
+        start = VisionLanguageModel(recipe.model_config_of_stage())
+        initialise(start, recipe.seed)
+        load_adapter(start, tmp_path / "a" / "adapter")
+        assert held_out.mean_loss(start.eval(), recipe, rows) == pytest.approx(expected, abs=1e-4), "all that trained is in it"
 
 
 def test_losses_are_measured_once(scene_sources: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,10 +19,13 @@ from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.collate import collate
 from qwenvl.train.freeze import trains_at
 from qwenvl.train.objectives import DensePatches, NextToken
-from qwenvl.train.planning.cost import Counter, Flops, Work, work_of, work_of_batch
+from qwenvl.train.planning.cost import Counter, Flops, Work, reference_pass, work_of, work_of_batch
 from qwenvl.train.planning.operations import Attended, operations
+from qwenvl.train.preference import Preference
+from qwenvl.train.sections import ObjectiveRecipe
 from qwenvl.types import IGNORE_INDEX, Batch, Encoded
 from tests.fast.test_packing import QUESTIONS, encoded
+from tests.fast.test_preference import pair
 from tests.fast.tiny import NATIVE, Visual, document, native_config, tiny_config, tiny_model
 
 FAMILIES = ("qwen_vl", *NATIVE)
@@ -95,6 +98,23 @@ def test_flops_of_adapters_are_those_that_torch_counts(targets: tuple[str, ...])
     counter, work = Counter.of(model, config), unhalved(work_of_batch(config, batch))
     forward, backward = counted(model, NextToken(), batch)
     assert (counter.forward(work).total, counter.training(work).total) == (forward, forward + backward)
+
+
+@pytest.mark.parametrize("reference", ["copy", "adapters_off", "precomputed"])
+def test_flops_of_pairs_have_those_of_their_reference_where_a_step_computes_it(reference: str) -> None:
+    model = tiny_model(native_config("qwen2_vl"))
+    config, objective = model.config, Preference(beta=0.1)
+    batch = collate([pair(config, 0)])
+    if reference == "copy":
+        objective.keep_reference(model)
+    model.requires_grad_(False)
+    add_lora(model, ("decoder.layers.*",), rank=3, alpha=1.0)
+    if reference == "precomputed":
+        objective.note(batch, torch.zeros(1, 2))
+    beside = reference_pass(ObjectiveRecipe.model_validate({"kind": "dpo", "reference": reference}), config)
+    work = unhalved(work_of_batch(config, batch))
+    assert Counter.of(model, config, beside=beside).training(work).total == sum(counted(model, objective, batch))
+    assert bool(beside) == (reference != "precomputed") and not reference_pass(ObjectiveRecipe(), config)
 
 
 def test_dense_heads_run_behind_the_tower_alone() -> None:

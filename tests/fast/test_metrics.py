@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,24 @@ def test_console_writes_the_files_on_the_leading_rank_alone(tmp_path: Path) -> N
             watcher.end("finished")
     assert not list((tmp_path / "1").iterdir())
     assert {path.name for path in (tmp_path / "0").iterdir()} == {"metrics.jsonl", "loss.png", "report.html", "starts.jsonl"}
+
+
+def test_a_run_without_matplotlib_says_so_at_its_start_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    (tmp_path / "recipe.yaml").write_text("name: small\n")
+    record = {"step": 1, "loss": 0.5, "losses": {"a": 0.5}, "tokens_per_s": 1.0, "images_per_s": 1.0, "step_seconds": 1.0}
+    watchers = (ConsoleAndFiles(), ReportWatcher())
+    for watcher in watchers:
+        watcher.begin(Looked(tmp_path, SmallRecipe))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "matplotlib is not installed" in line and "pip install 'qwenvl[train]'" in line
+    for watcher in watchers:
+        watcher.report(record)
+        watcher.step_done(2)
+        watcher.end("finished")
+    assert (tmp_path / "report.html").is_file() and not (tmp_path / "loss.png").exists()
 
 
 def test_tensorboard_reads_what_was_logged(tmp_path: Path) -> None:

@@ -14,9 +14,14 @@ import yaml
 
 from qwenvl.cli.main import main
 from qwenvl.cli.plan import _bar, _hours, _short
+from qwenvl.config import ConfigError
 from qwenvl.data.packing import interleave, share_prefix
 from qwenvl.data.shards import ShardWriter
+from qwenvl.models.lora import is_adapter, plain_name
+from qwenvl.models.vlm import VisionLanguageModel
+from qwenvl.train.engine import adapt
 from qwenvl.train.planning.cost import Counter, Flops, Work
+from qwenvl.train.planning.inventory import take_inventory
 from qwenvl.train.planning.plan import Machine, Plan, histogram, record
 from qwenvl.train.planning.proposals import proposals
 from qwenvl.train.planning.survey import Length, Survey, lengths_of, nominal_rows, survey
@@ -235,7 +240,32 @@ def test_preference_optimisation_takes_a_forward_pass_more(tmp_path: Path) -> No
     assert works == pairs.micro_batches
     forward = Counter(pairs.operations()).forward(works[0])
     assert pairs.flops().total - usual.flops().total == pytest.approx(forward.total, rel=1e-6)
-    assert pairs.memory.reference and not plan_of(path, "objective.kind=dpo", "objective.reference=precomputed").memory.reference
+    noted = plan_of(path, "objective.kind=dpo", "objective.reference=precomputed")
+    assert pairs.memory.reference and not noted.memory.reference
+    # Noted before the first step: no step takes it, and the run as a whole does, once.
+    assert noted.flops() == usual.flops() and pairs.flops_before == 0
+    assert noted.total_flops == pytest.approx(pairs.total_flops) and record(noted)["flops"]["before"] == noted.flops_before > 0
+
+
+@pytest.mark.parametrize("base", ["full", "int8"])
+@pytest.mark.parametrize("whole", ["*.bias", "decoder.layers.0.self_attn.q_proj", "connector.*", "decoder.*"])
+def test_what_trains_beside_adapters_is_what_the_engine_trains(base: str, whole: str) -> None:
+    recipe = load_recipe(STAGE_2, ["train.frozen=[]", f"lora={{targets: [decoder.layers.*], whole: ['{whole}'], base: {base}}}"])
+    model = VisionLanguageModel(recipe.model_config_of_stage())
+    adapt(model, recipe)
+    trained = {plain_name(name) for name, weight in model.named_parameters() if weight.requires_grad and not is_adapter(name)}
+    assert trained == take_inventory(recipe).ever_trained and trained
+    assert all(weight.requires_grad for name, weight in model.named_parameters() if is_adapter(name))
+
+
+def test_a_pattern_that_names_nothing_beside_adapters_is_one_line() -> None:
+    for whole in ("decoder.nothing", "decoder.layers.0.self_attn.o_proj"):  # which is stored in int8, and has no bias
+        told = f"lora.whole: '{whole}' names no layer of the model that can train"
+        recipe = load_recipe(STAGE_2, ["train.frozen=[]", f"lora={{targets: [decoder.layers.*], whole: [{whole}], base: int8}}"])
+        with pytest.raises(ConfigError, match=told):
+            take_inventory(recipe)
+        with pytest.raises(ConfigError, match=told):
+            adapt(VisionLanguageModel(recipe.model_config_of_stage()), recipe)
 
 
 def test_dense_stages_run_the_tower_alone() -> None:

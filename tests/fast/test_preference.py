@@ -14,6 +14,7 @@ from qwenvl.data.packing import share_prefix
 from qwenvl.models.lora import adapters, add_lora
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.collate import collate
+from qwenvl.train.objectives import NextToken
 from qwenvl.train.preference import Preference, answer_log_probs
 from qwenvl.types import IGNORE_INDEX, Batch, Encoded
 from tests.fast.tiny import NATIVE, Visual, document, native_config, tiny_model
@@ -114,3 +115,18 @@ def test_a_step_makes_the_chosen_answer_likelier(model: VisionLanguageModel) -> 
 def test_without_a_reference_it_says_so(model: VisionLanguageModel) -> None:
     with pytest.raises(ValueError, match="call keep_reference"):
         Preference(0.1)(model, batch_of(model, (0,)))
+
+
+def test_the_chosen_answers_own_loss_is_that_of_next_token_per_pair(model: VisionLanguageModel) -> None:
+    objective = Preference(beta=0.1, chosen_weight=0.5)
+    objective.keep_reference(model)
+    batch = batch_of(model, (0, 1, 2))
+    terms, counts = objective(model, batch), objective.counts(batch)
+    by_hand = 0.0
+    for number in range(3):
+        alone = collate([answered(model.config, 2 * number, 3 + number, picture=number % 2 == 0)])
+        next_token = NextToken()
+        by_hand += float(next_token(model, alone).sums["next_token"]) / next_token.counts(alone)["next_token"]
+    assert objective.coefficients == {"dpo": 1.0, "chosen": 0.5} and counts == {"dpo": 3.0, "chosen": 3.0}
+    assert float(terms.sums["chosen"]) == pytest.approx(by_hand, rel=1e-4)
+    assert "chosen" not in Preference(beta=0.1).coefficients

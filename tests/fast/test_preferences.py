@@ -5,27 +5,32 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from qwenvl.cli.data_preferences import Preferences
 from qwenvl.cli.data_preferences import preferences as run_command
 from qwenvl.config import ConfigError, validate
+from qwenvl.data.pairs import encode_pair
+from qwenvl.data.places import for_markup
 from qwenvl.data.preferences.build import EVEN, FAULTS, PreferenceSpec, pairs_of, samples
 from qwenvl.data.preferences.faults import Truth
 from qwenvl.data.preferences.places import OVERLAP, overlap, shifted
 from qwenvl.data.preferences.words import wrong_choice, wrong_number, wrong_text
-from qwenvl.data.record import sample_to_preference
+from qwenvl.data.record import preference_to_sample, sample_to_preference
 from qwenvl.data.shards import ShardReader, write_shard
 from qwenvl.data.synth.names import counted, described
 from qwenvl.data.synth.scene import Scene, SceneSpec, generate_scene
 from qwenvl.data.tasks import questions
 from qwenvl.data.wording import Voice, plain, region_of
-from qwenvl.types import ImagePart, Message, PreferenceSample, Region, RegionPart, Sample, TextPart
+from qwenvl.types import IGNORE_INDEX, ImagePart, Message, PreferenceSample, Region, RegionPart, Sample, Style, TextPart
+from tests.fast.test_packed_rows import NANOS, processor
 from tests.round_trip import FAMILIES, check_round_trip
 
 pytestmark = pytest.mark.usefixtures("scene_sources")
@@ -34,7 +39,7 @@ SCENES = {"sources": {"scenes": 1.0}}
 
 
 @cache
-def stored(count: int = 90) -> tuple[Sample, ...]:
+def stored(count: int = 110) -> tuple[Sample, ...]:
     spec = PreferenceSpec(sources={"scenes": 1.0})
     return tuple(sample for index in range(count) for sample in samples(spec, 4, index))
 
@@ -56,7 +61,7 @@ def test_every_fault_is_made_in_both_languages() -> None:
     made = Counter((sample.extra["fault"], sample.language) for sample in stored())
     of_scenes = set(FAULTS) - {"missed_point", "wrong_number"}  # those are about figures
     assert {fault for fault, _ in made} == of_scenes and {language for _, language in made} == {"en", "zh"}
-    assert len(stored()) == 90 and len({sample.id for sample in stored()}) == 90
+    assert len(stored()) == 110 and len({sample.id for sample in stored()}) == 110
 
 
 def test_the_same_numbers_give_the_same_pair() -> None:
@@ -98,19 +103,20 @@ def test_wrong_places_are_wrong_by_intersection_over_union() -> None:
 
 def test_wrong_words_are_not_true_of_the_scene() -> None:
     """What is said of counts, colours and presence is false; what is said to be there is not, or not so often."""
-    denied = 0
+    told: Counter[tuple[str, str]] = Counter()
     for fault, pair, scene in pairs():
         extra, said = pair.prompt.extra, plain(pair.rejected.parts)
         language: Any = pair.prompt.language
+        told[fault, extra["kind"]] += 1
         if fault == "absent_affirmed" and extra["kind"] == "refusal":
             assert not any(thing.name == extra["key"] and thing.colour == extra["colour"] for thing in scene.things)
             assert boxes(pair.rejected) and not boxes(pair.chosen)
             assert described(extra["key"], language, extra["colour"]) in said
-        elif fault == "absent_affirmed" and extra["kind"] == "referring":
+        elif fault == "present_denied" and extra["kind"] == "referring":
             assert boxes(pair.chosen) and not boxes(pair.rejected)
             assert extra["phrase"].removeprefix("the ") in said and said.startswith(("There is no ", "图中没有"))
-            denied += 1
-        elif fault == "absent_affirmed":
+        elif fault in ("absent_affirmed", "present_denied"):
+            assert extra["value"] == ("no" if fault == "absent_affirmed" else "yes")
             there = any(thing.name == extra["key"] and extra["colour"] in (None, thing.colour) for thing in scene.things)
             assert there == (extra["value"] == "yes")
             assert said.lower().startswith(("no", "没有") if there else ("yes", "有"))
@@ -122,7 +128,10 @@ def test_wrong_words_are_not_true_of_the_scene() -> None:
         elif fault == "wrong_thing" and extra["kind"] in ("caption", "grounded_caption"):
             phrases = [thing["phrase"] for thing in extra["things"]]
             assert sum(phrase.lower() in said.lower() for phrase in phrases) < len(phrases) or len(set(phrases)) < len(phrases)
-    assert denied, "saying that a thing is not there is sometimes the wrong answer"
+    assert set(told) >= {
+        ("absent_affirmed", "refusal"), ("absent_affirmed", "is_there"),
+        ("present_denied", "referring"), ("present_denied", "is_there"),
+    }  # fmt: skip
 
 
 def test_wrong_text_is_off_by_one_character() -> None:
@@ -245,3 +254,36 @@ def test_a_command_that_makes_no_pair_says_so(tmp_path: Path, capsys: pytest.Cap
     write_shard(tmp_path / "in" / "part-00000.parquet", [])
     assert run_command(Preferences(tmp_path / "out", shards=tmp_path / "in")) == 1
     assert "no picture allows any of these faults" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("style", ["raw", "chat"])
+@pytest.mark.parametrize("preset", NANOS)
+def test_of_several_turns_the_last_answers_alone_are_supervised(preset: str, style: Style) -> None:
+    """A picture in a later turn too: what comes before it is shared, and nothing that is shared can be supervised."""
+    ours, where = processor(preset), Region.box(0.1, 0.2, 0.6, 0.7)
+    picture = ImagePart(Image.new("RGB", (90, 60), "red"))
+    for late in (False, True):
+        turns = (
+            Message.of("user", *([] if late else [picture]), "Where is the dog?"),
+            Message.of("assistant", "It is ", RegionPart("here", (where,)), "."),
+            Message.of("user", *([picture] if late else []), "And its colour?"),
+        )
+        answers = [Message.of("assistant", text) for text in ("It is red.", "Blue, I think.")]
+        pair = PreferenceSample(Sample(turns, "p"), *answers)
+        encoded = encode_pair(ours, preference_to_sample(pair), style)
+        assert encoded.branch_ids is not None
+        for branch, answered in zip((1, 2), pair.answered, strict=True):
+            taught = encoded.labels[(encoded.branch_ids == branch) & (encoded.labels != IGNORE_INDEX)]
+            alone = ours.encode(replace(answered, messages=(turns[2], answered.messages[-1])), style)
+            np.testing.assert_array_equal(taught, alone.labels[alone.labels != IGNORE_INDEX])
+            whole = ours.encode(for_markup(answered, ours.markup), style)
+            np.testing.assert_array_equal(encoded.input_ids[np.isin(encoded.branch_ids, (0, branch))], whole.input_ids)
+
+
+def test_pairs_of_some_tasks_are_about_these_alone_and_have_no_box() -> None:
+    spec = PreferenceSpec(sources={"scenes": 1.0}, tasks=("yes_no", "count"))
+    made = [sample_to_preference(sample) for index in range(12) for sample in samples(spec, 4, index)]
+    assert {pair.prompt.extra["asked"] for pair in made} == {"yes_no", "count"}
+    assert not any(boxes(answer) for pair in made for answer in (pair.chosen, pair.rejected))
+    with pytest.raises(ConfigError, match="no flying"):
+        validate({"tasks": ["flying"]}, PreferenceSpec, "spec")

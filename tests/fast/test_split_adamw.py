@@ -7,6 +7,7 @@ import torch
 
 from qwenvl.train import split_adamw
 from qwenvl.train.split_adamw import SplitAdamW, join, split
+from qwenvl.train.state import RunState
 
 
 def test_a_master_comes_back_whole_and_its_weight_is_the_nearest() -> None:
@@ -48,18 +49,24 @@ def test_steps_are_those_of_adamw_on_float32(chunk: int, monkeypatch: pytest.Mon
 
 
 def test_it_resumes_exactly_and_takes_ten_bytes_a_weight_of_state() -> None:
-    parameter = torch.nn.Parameter(torch.randn(1000).bfloat16())
-    optimiser = SplitAdamW([parameter], lr=1e-3)
-    parameter.grad = torch.randn(1000).bfloat16()
-    optimiser.step()
-    assert sum(value.nbytes for value in optimiser.state[parameter].values() if value.ndim) == 10_000
-    again = torch.nn.Parameter(parameter.detach().clone())
-    other = SplitAdamW([again], lr=1e-3)
-    other.load_state_dict(optimiser.state_dict())
-    for one, of in ((parameter, optimiser), (again, other)):
-        one.grad = torch.ones(1000, dtype=torch.bfloat16)
-        of.step()
-    assert torch.equal(parameter, again) and torch.equal(optimiser.state[parameter]["low"], other.state[again]["low"])
+    """As a checkpoint keeps it (`state.RunState`)."""
+    models = [torch.nn.Linear(100, 10, bias=False).bfloat16() for _ in range(2)]
+    optimisers = [SplitAdamW(model.parameters(), lr=1e-3) for model in models]
+    one, other = (
+        RunState(model, torch.nn.Module(), optimiser, list(model.named_parameters()), None)  # type: ignore[arg-type]
+        for model, optimiser in zip(models, optimisers, strict=True)
+    )
+    (weight, again), (first, second) = (model.weight for model in models), optimisers
+    weight.grad = torch.randn(10, 100).bfloat16()
+    first.step()
+    assert sum(value.nbytes for value in first.state[weight].values() if value.ndim) == 10_000
+    with torch.no_grad():
+        other.load(one.tensors())
+    for of, optimiser in ((weight, first), (again, second)):
+        of.grad = torch.ones(10, 100, dtype=torch.bfloat16)
+        optimiser.step()
+    assert torch.equal(weight, again)
+    assert all(torch.equal(value, second.state[again][key]) for key, value in first.state[weight].items())
 
 
 def test_float32_weights_are_their_own_masters() -> None:

@@ -10,6 +10,7 @@ import torch
 
 from qwenvl.train.build import build_trainer
 from qwenvl.train.parallel import World
+from qwenvl.train.planning.cost import Counter, work_of_batch
 from qwenvl.train.recipe import Recipe
 from qwenvl.train.trainer import Trainer
 
@@ -33,10 +34,26 @@ def trainer(run: Path, rows: int, **train: Any) -> Trainer:
     return made
 
 
+class Records:
+    """A watcher that keeps what is reported."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+
+    def begin(self, trainer: Any) -> None: ...
+
+    def report(self, record: Any) -> None:
+        self.told.append(record)
+
+    def step_done(self, step: int) -> None: ...
+
+    def end(self, outcome: str) -> None: ...
+
+
 def first_step(one: Trainer) -> tuple[list[float], float, dict[str, torch.Tensor]]:
     """Supervised weight of each micro-batch, the loss of the step, and its gradients."""
     batches = one.stream.batches(0, 0, 1, one.recipe.train.micro_batch_rows)
-    counts = one._global_counts(batches)
+    counts = one._global_counts(batches, batches)
     one.gradients.clear()
     loss = sum(float(one._backward(batch, counts)[0].loss) for batch in batches)
     one.close()
@@ -69,3 +86,27 @@ def test_frozen_patterns_leave_the_rest_and_a_pattern_of_nothing_is_refused(tmp_
     one.close()
     with pytest.raises(ValueError, match=r"'decoder.layer.\*' names no weight"):
         trainer(tmp_path / "nothing", 4, frozen=("decoder.layer.*",))
+
+
+def test_flops_of_a_step_are_those_of_what_trains_in_it(tmp_path: Path) -> None:
+    one = trainer(tmp_path / "thawing", 4, frozen=("connector",), unfreeze_after={"vision_tower": 1, "decoder.embed_tokens.*": 2})
+    one.peak_flops = 1e12
+    found = []
+    for step in range(4):
+        one.step = step
+        one.window.restart()
+        one._do_step()
+        batches = one.stream.batches(one.step, 0, 1, 4)
+        fresh = Counter.of(one.model, one.model.config)
+        assert one.window.flops == sum(fresh.training(work_of_batch(one.model.config, batch)).total for batch in batches)
+        found.append(one.counter)
+    one.close()
+    assert found[0] is not found[1] is not found[2] is found[3], "made anew where something thaws, and nowhere else"
+
+
+def test_time_before_the_first_step_is_no_part_of_its_speed(tmp_path: Path) -> None:
+    one = trainer(tmp_path / "slow_start", 4, steps=1)
+    one.window.started -= 1000.0
+    assert one.fit([records := Records()]) == "finished"
+    one.close()
+    assert records.told[0]["step_seconds"] < 500

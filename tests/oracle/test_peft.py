@@ -14,7 +14,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from qwenvl.models.lora import adapters, add_lora
+from qwenvl.models.lora import adapters, add_lora, plain_name
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.weights.adapters import CONFIG, WEIGHTS, load_adapter, save_adapter
 from qwenvl.weights.io import load_model
@@ -64,14 +64,15 @@ def adapted(folder: Path) -> VisionLanguageModel:
     model = load_model(folder, device="cpu")
     targets = ["decoder.*.self_attn.*_proj", "decoder.*.mlp.up_proj", "vision_tower.blocks.*.attention.proj"]
     add_lora(model, targets, rank=3, alpha=6)
-    draw([*(layer.lora_b for layer in adapters(model).values()), model.decoder.lm_head.weight])  # type: ignore[union-attr]
+    draw(layer.lora_b for layer in adapters(model).values())
     return model.eval()
 
 
 def test_our_adapter_loads_in_peft_and_again_here(saved: tuple[str, Path], tmp_path: Path) -> None:
     family, folder = saved
     model = adapted(folder)
-    save_adapter(model, tmp_path / "adapter", "team/base", trained_whole=["decoder.lm_head"])
+    draw([model.decoder.lm_head.weight])  # type: ignore[union-attr]
+    save_adapter(model, tmp_path / "adapter", "team/base", trained_whole=["decoder.lm_head.weight"])
     peer = PeftModel.from_pretrained(fresh_peer(family, folder), tmp_path / "adapter").eval()
     torch.testing.assert_close(peer_logits(peer, model), our_logits(model), atol=1e-4, rtol=1e-4)
     again = load_model(folder, device="cpu")
@@ -79,6 +80,72 @@ def test_our_adapter_loads_in_peft_and_again_here(saved: tuple[str, Path], tmp_p
     torch.testing.assert_close(our_logits(again.eval()), our_logits(model), rtol=0, atol=0)
     config = json.loads((tmp_path / "adapter" / CONFIG).read_text())
     assert config["base_model_name_or_path"] == "team/base" and config["modules_to_save"] == ["lm_head"]
+
+
+@pytest.mark.parametrize("settings", [
+    {"modules_to_save": ["merger", "norm1"]}, {"bias": "all"}, {"bias": "lora_only"}, {"bias": "all", "modules_to_save": ["mlp.0"]},
+])  # fmt: skip
+def test_biases_that_peft_trained_load_here(saved: tuple[str, Path], settings: dict[str, Any], tmp_path: Path) -> None:
+    family, folder = saved
+    chosen = LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj", "attn.proj"], task_type="CAUSAL_LM", **settings)
+    peer = get_peft_model(fresh_peer(family, folder), chosen).eval()
+    draw(parameter for parameter in peer.parameters() if parameter.requires_grad)
+    peer.save_pretrained(tmp_path)
+    assert any(name.endswith("bias") for name in load_file(tmp_path / WEIGHTS))
+    model = load_model(folder, device="cpu")
+    load_adapter(model, tmp_path)
+    assert_equal_logits(model.eval(), peer)
+
+
+BESIDE = {
+    "whole layers": (["connector.up.weight", "connector.up.bias", "vision_tower.patch_embed.weight"], "none"),
+    "biases of adapted layers": ([f"decoder.layers.{n}.self_attn.{part}_proj.bias" for n in (0, 1) for part in "qkv"], "lora_only"),
+    "other biases": (["vision_tower.blocks.1.attention.proj.bias", "vision_tower.blocks.1.attention.qkv.bias"], "all"),
+    "a weight under its adapter": (["decoder.layers.1.self_attn.q_proj.weight"], "none"),
+}
+
+
+@pytest.mark.parametrize(("names", "bias"), BESIDE.values(), ids=BESIDE)
+def test_what_trained_beside_our_adapters_loads_in_peft(
+    saved: tuple[str, Path], names: list[str], bias: str, tmp_path: Path
+) -> None:
+    family, folder = saved
+    model = adapted(folder)
+    before, own = our_logits(model), {plain_name(name): weight for name, weight in model.named_parameters()}
+    draw(own[name] for name in names)
+    save_adapter(model, tmp_path, "base", trained_whole=names)
+    peer = PeftModel.from_pretrained(fresh_peer(family, folder), tmp_path).eval()
+    torch.testing.assert_close(peer_logits(peer, model), our_logits(model), atol=1e-4, rtol=1e-4)
+    assert (our_logits(model) - before).abs().max() > 0.1, "what is compared has changed"
+    assert json.loads((tmp_path / CONFIG).read_text())["bias"] == bias
+    # As PEFT writes it: the same names again.
+    peer.save_pretrained(tmp_path / "again")
+    single = names[0].endswith("q_proj.weight")
+    assert single or load_file(tmp_path / "again" / WEIGHTS).keys() == load_file(tmp_path / WEIGHTS).keys()
+
+
+def test_an_embedding_that_is_the_head_too_stays_so(tmp_path: Path) -> None:
+    family, folder = "qwen2_vl", tmp_path / "base"
+    peer_of(family, tied=True).save_pretrained(folder)
+    model = load_model(folder, device="cpu")
+    add_lora(model, ["decoder.*.q_proj"], rank=2, alpha=4)
+    draw([model.decoder.embed_tokens.weight])
+    save_adapter(model, tmp_path / "ours", "base", trained_whole=["decoder.embed_tokens.weight"])
+    peer = PeftModel.from_pretrained(fresh_peer(family, folder), tmp_path / "ours").eval()
+    torch.testing.assert_close(peer_logits(peer, model), our_logits(model.eval()), atol=1e-4, rtol=1e-4)
+    for together in (True, False):
+        settings = {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": together}
+        chosen = LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj"], task_type="CAUSAL_LM", **settings)
+        peer = get_peft_model(fresh_peer(family, folder), chosen).eval()
+        draw(parameter for parameter in peer.parameters() if parameter.requires_grad)
+        peer.save_pretrained(tmp_path / "theirs")
+        again = load_model(folder, device="cpu")
+        if together:
+            load_adapter(again, tmp_path / "theirs")
+            assert_equal_logits(again.eval(), peer)
+        else:
+            with pytest.raises(WeightsError, match="parts embedding and head"):
+                load_adapter(again, tmp_path / "theirs")
 
 
 def test_what_does_not_fit_is_refused_by_name(saved: tuple[str, Path], tmp_path: Path) -> None:

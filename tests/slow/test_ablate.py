@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import yaml
 
 from qwenvl.cli.main import main
 from tests.fast.test_recipes import RECIPES
+from tests.slow import forks
 from tests.slow.test_train import wait_for_checkpoint
 
 pytestmark = pytest.mark.usefixtures("scene_sources")
@@ -26,7 +25,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data["variants"] = {name: data["variants"][name] for name in ("q16", "q64")}
     data["claims"] = [claim for claim in data["claims"] if claim["rising"] == ["q64", "q16"]]
     data["base"]["data"]["rows_per_step"] = 2
-    data["base"]["train"] |= {"steps": 16, "micro_batch_rows": 2, "checkpoint_every": 2, "log_every": 1, "precision": "float32"}
+    data["base"]["train"] |= {"steps": 16, "micro_batch_rows": 2, "checkpoint_every": 4, "log_every": 1, "precision": "float32"}
     path = tmp_path_factory.mktemp("short") / "short.yaml"
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
     return path
@@ -39,16 +38,17 @@ def values(folder: Path) -> dict[str, dict[str, float]]:
     return {name: {key: value for key, value in row.items() if key not in clocked} for name, row in rows.items()}
 
 
-def test_an_interrupted_ablation_goes_on_and_finds_the_same(short: Path, tmp_path: Path) -> None:
+def test_an_interrupted_ablation_goes_on_and_finds_the_same(
+    short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwenvl.cli.ablate.ROWS", 8)  # that are measured: fewer serve as well
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert main(["ablate", str(short), "--out", str(whole)]) == 0
-    process = subprocess.Popen(
-        [sys.executable, "-m", "qwenvl", "ablate", str(short), "--out", str(parts)], stderr=subprocess.PIPE, text=True
-    )
+    process = forks.Command(["ablate", str(short), "--out", str(parts)], log := tmp_path / "log")
     wait_for_checkpoint(parts / "q64", process, 2)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=120) == 130
-    assert process.stderr is not None and "the same command goes on from there" in process.stderr.read()
+    assert "the same command goes on from there" in log.read_text(encoding="utf-8")
     assert not (parts / "table.json").exists() and not (parts / "q64" / "model").exists()
     written = (parts / "q16" / "metrics.jsonl").stat().st_mtime_ns
     assert main(["ablate", str(short), "--out", str(parts)]) == 0
@@ -61,7 +61,9 @@ def test_an_interrupted_ablation_goes_on_and_finds_the_same(short: Path, tmp_pat
 def test_two_processes_find_what_one_finds(short: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for folder, processes in ((one, "1"), (two, "2")):
-        assert main(["ablate", str(short), "--out", str(folder), "--steps", "3", "--processes", processes]) == 0
+        command = ["ablate", str(short), "--out", str(folder), "--quick", "--steps", "3", "--processes", processes]
+        done = forks.run(command, tmp_path / "log")
+        assert done.returncode == 0, done.stderr
     for name, row in values(one).items():
         assert values(two)[name] == pytest.approx(row, abs=1e-4)
 

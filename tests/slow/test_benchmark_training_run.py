@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from benchmarks import finetuning_gpu, head, training, training_gpu
 from benchmarks.harness import Result, measure
+from tests.slow import forks
 
 pytest.importorskip("transformers")
 
@@ -66,8 +66,10 @@ def test_tiny_finetuning_starts_at_the_peers_loss() -> None:
 
 
 def test_all_of_the_gpus_benchmarks_run_at_a_tiny_size(tmp_path: Path, repository: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks", "--gpu-training", "--tiny", "--out", str(tmp_path), "--note", "a test"]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=580)
+    options = ["-m", "benchmarks", "--gpu-training", "--tiny", "--out", str(tmp_path), "--note", "a test"]
+    with forks.program(tmp_path) as programs:
+        command = [str(programs / "python-fork"), *options]
+        done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "training_gpu.json").read_text(encoding="utf-8"))
     assert list(report["results"]) == list(training_gpu.BENCHMARKS) and report["note"] == "a test"

@@ -80,7 +80,7 @@ FAST = ["optim.schedule=cosine", "optim.min_lr=0", "optim.warmup_steps=3", "opti
 OVERFIT = {
     # Objective: recipe, what is changed, steps, and the loss that must be reached from far above it.
     "next_token": ("2_multitask", [*ALONE, *FAST, "optim.lr=2e-3", "data.loss={}"], 40, 0.3),
-    "dpo": ("dpo", ["objective.reference=copy", "objective.beta=0.5", *FAST, "optim.lr=1e-3"], 12, 0.05),
+    "dpo": ("dpo", ["objective={kind: dpo, reference: copy, beta: 0.5}", *FAST, "optim.lr=1e-3"], 12, 0.05),
     "dense_patches": ("0_tower", [*FAST, "optim.lr=2e-3", "data.clip_rows=0"], 50, 1.0),
 }
 

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from qwenvl.train.checkpoint import latest, list_checkpoints
+from tests.slow import forks
 
 STEPS = 20
 
@@ -41,15 +42,21 @@ def write_recipe(folder: Path, run: str, **train: Any) -> Path:
     return path
 
 
-def command(recipe: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "qwenvl", "train", str(recipe), *more]
+def start(recipe: Path, *more: str) -> forks.Command:
+    return forks.Command(["train", str(recipe), *more], recipe.with_suffix(".log"))
 
 
 def train(recipe: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(recipe, *more), capture_output=True, text=True, timeout=600)
+    return forks.run(["train", str(recipe), *more], recipe.with_suffix(".log"))
 
 
-def wait_for_checkpoint(run: Path, process: subprocess.Popen[str], step: int) -> None:
+def by_itself(recipe: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user starts it."""
+    command = [sys.executable, "-m", "qwenvl", "train", str(recipe), *more]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+def wait_for_checkpoint(run: Path, process: forks.Command, step: int) -> None:
     deadline = time.monotonic() + 300
     while not any(int(path.stem.removeprefix("step_")) >= step for path in list_checkpoints(run)):
         assert process.poll() is None and time.monotonic() < deadline, "ended before its checkpoint"
@@ -69,7 +76,7 @@ def differences(first: Path, second: Path) -> dict[str, float]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that nothing interrupts."""
     folder = tmp_path_factory.mktemp("whole")
-    done = train(write_recipe(folder, "run"))
+    done = by_itself(write_recipe(folder, "run"))
     assert done.returncode == 0, done.stderr
     return folder / "run"
 
@@ -87,7 +94,7 @@ def test_run_leaves_what_it_promises(whole: Path) -> None:
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_resumed_equals_uninterrupted(tmp_path: Path, whole: Path, number: signal.Signals, code: int) -> None:
     recipe = write_recipe(tmp_path, "run")
-    process = subprocess.Popen(command(recipe), stderr=subprocess.PIPE, text=True)
+    process = start(recipe)
     wait_for_checkpoint(tmp_path / "run", process, 5)
     process.send_signal(number)
     assert process.wait(timeout=120) == code
@@ -100,7 +107,7 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, whole: Path, number: signa
 
 
 def test_two_processes_equal_one(tmp_path: Path, whole: Path) -> None:
-    done = train(write_recipe(tmp_path, "run"), "--processes", "2")
+    done = by_itself(write_recipe(tmp_path, "run"), "--processes", "2")
     assert done.returncode == 0, done.stderr
     differing = differences(tmp_path / "run", whole)
     assert max(differing.values(), default=0.0) < 1e-5, differing
@@ -108,7 +115,7 @@ def test_two_processes_equal_one(tmp_path: Path, whole: Path) -> None:
 
 def test_interrupt_of_two_processes_saves_once_and_resumes_on_one(tmp_path: Path, whole: Path) -> None:
     recipe = write_recipe(tmp_path, "run")
-    process = subprocess.Popen(command(recipe, "--processes", "2"), stderr=subprocess.PIPE, text=True)
+    process = start(recipe, "--processes", "2")
     wait_for_checkpoint(tmp_path / "run", process, 5)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=120) == 130

@@ -63,7 +63,7 @@ def records(run: Path) -> list[dict[str, Any]]:
 
 
 def test_dpo_starts_at_ln_2_and_prefers_the_chosen_answer(pairs: dict[str, Any], tmp_path: Path) -> None:
-    run = train(write_recipe(tmp_path, "run", data=pairs, objective={"kind": "dpo", "beta": 0.5}, train={"steps": 10}))
+    run = train(write_recipe(tmp_path, "run", data=pairs, objective={"kind": "dpo", "beta": 0.5}, train={"steps": 7}))
     first, *_, last = records(run)
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-4) and first["logged"]["margin"] == pytest.approx(0, abs=1e-3)
     assert last["loss"] < 0.5 and last["logged"]["margin"] > 0 and last["logged"]["accuracy"] > 0.9
@@ -79,7 +79,7 @@ def test_all_references_are_one(pairs: dict[str, Any], tmp_path: Path) -> None:
         objective = {"kind": "dpo", "beta": 0.5, "reference": reference}
         # Rows made ahead: the pass that notes the reference's numbers must not leave any behind.
         data = pairs | {"workers": int(reference == "precomputed")}
-        run = train(write_recipe(tmp_path, reference, data=data, objective=objective, lora=lora))
+        run = train(write_recipe(tmp_path, reference, data=data, objective=objective, lora=lora, train={"steps": 4}))
         found.append([one["loss"] for one in records(run)])
         assert (run / "reference.json").is_file() == (reference == "precomputed")
     assert found[0][-1] != pytest.approx(math.log(2), abs=1e-3)
@@ -131,8 +131,9 @@ def test_an_interrupted_lora_run_goes_on_as_if_nothing_had_happened(tmp_path: Pa
 
 def test_split_masters_take_the_same_steps_and_the_average_is_what_is_exported(tmp_path: Path) -> None:
     length = {"precision": "bf16", "steps": 20}
-    masters = train(write_recipe(tmp_path, "split", optim={"masters": "split", "lr": 1e-3}, train=length))
-    plain = train(write_recipe(tmp_path, "plain", optim={"lr": 1e-3}, train=length))
+    data = {"style": "chat", "tasks": {"caption": 1, "referring": 2}, "rows_per_step": 2, "row_tokens": 256}
+    masters = train(write_recipe(tmp_path, "split", data=data, optim={"masters": "split", "lr": 1e-3}, train=length))
+    plain = train(write_recipe(tmp_path, "plain", data=data, optim={"lr": 1e-3}, train=length))
     # That the steps are the same is told by tests/fast/test_split_adamw.py; here one model computes in bfloat16 throughout, the
     # other where autocast does.
     ends = [sum(record["loss"] for record in records(run)[-5:]) / 5 for run in (masters, plain)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import yaml
 from qwenvl.data.shards import ShardWriter
 from qwenvl.train.checkpoint import latest
 from tests.fast.test_packed_rows import Captions
-from tests.slow.test_train import command, differences, train, wait_for_checkpoint
+from tests.slow.test_train import differences, start, train, wait_for_checkpoint
 
 STEPS = 8
 
@@ -55,7 +54,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Path:
 
 def test_r12_a_killed_mixture_goes_on_with_the_very_same_rows(tmp_path: Path, shards: Path, whole: Path) -> None:
     ours = recipe(tmp_path, shards)
-    process = subprocess.Popen(command(ours), stderr=subprocess.PIPE, text=True)
+    process = start(ours)
     wait_for_checkpoint(tmp_path / "run", process, 4)
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=60)
@@ -68,7 +67,7 @@ def test_r12_a_killed_mixture_goes_on_with_the_very_same_rows(tmp_path: Path, sh
 
 def test_r12_ranks_and_workers_may_change_where_a_run_resumes(tmp_path: Path, shards: Path, whole: Path) -> None:
     ours = recipe(tmp_path, shards)
-    process = subprocess.Popen(command(ours), stderr=subprocess.PIPE, text=True)
+    process = start(ours)
     wait_for_checkpoint(tmp_path / "run", process, 2)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=120) == 130

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import cache
@@ -21,15 +20,22 @@ from qwenvl.data.loader import RowStream
 from qwenvl.train.build import processor_of, row_source
 from qwenvl.train.checkpoint import list_checkpoints
 from qwenvl.train.recipe import load_recipe
+from tests.slow import forks
 
 pytestmark = pytest.mark.usefixtures("scene_sources")
 
 STEPS = 20
 CLOSE = 1e-5
 """Of losses, in float32."""
-WAYS = {"fsdp": (2, {"data": "fsdp"}), "tensor": (2, {"data": "fsdp", "tensor": 2}), "both": (4, {"data": "fsdp", "tensor": 2})}
+WAYS = {
+    "fsdp": (2, {"data": "fsdp"}),
+    "tensor": (2, {"data": "fsdp", "tensor": 2}),
+    "both": (4, {"data": "fsdp", "tensor": 2}),
+    "context": (2, {"data": "fsdp", "context": 2}),
+    "context_replicated": (2, {"context": 2}),
+}
 # Fused projections with rows head by head, and with q, k, v one after the other, are cut in two ways.
-PRESETS = {"qwen-vl-nano": ("tensor",), "qwen2.5-vl-nano": ("fsdp", "both")}
+PRESETS = {"qwen-vl-nano": ("tensor", "context_replicated"), "qwen2.5-vl-nano": ("fsdp", "both", "context")}
 PAIRS = [(preset, way) for preset, ways in PRESETS.items() for way in ways]
 
 
@@ -42,7 +48,7 @@ def write_recipe(folder: Path, run: str, preset: str = "qwen-vl-nano", parallel:
             "tasks": {"caption": 1, "referring": 2, "yes_no": 1}, "rows_per_step": 4, "row_tokens": 80, "text_rows": 0.5,
         },
         "optim": {"lr": 3e-4, "warmup_steps": 3, "tower_layer_decay": 0.95},
-        "train": {"steps": STEPS, "micro_batch_rows": 1, "precision": "float32", "checkpoint_every": 5, "log_every": 1},
+        "train": {"steps": STEPS, "micro_batch_rows": 1, "precision": "float32", "checkpoint_every": 10, "log_every": 1},
         "parallel": parallel or {},
     }  # fmt: skip
     for section, values in more.items():
@@ -52,13 +58,14 @@ def write_recipe(folder: Path, run: str, preset: str = "qwen-vl-nano", parallel:
     return path
 
 
-def command(recipe: Path, processes: int = 1, *more: str) -> list[str]:
-    return [sys.executable, "-m", "qwenvl", "train", str(recipe), "--processes", str(processes), *more]
+def command(recipe: Path, processes: int = 1, *more: str) -> tuple[list[str], Path]:
+    """Of `qwenvl`, and where it writes what it says."""
+    return ["train", str(recipe), "--processes", str(processes), *more], recipe.with_suffix(".log")
 
 
 def train(recipe: Path, processes: int = 1, *more: str) -> Path:
     """The run's folder. A rank that waits for ever ends the test."""
-    done = subprocess.run(command(recipe, processes, *more), capture_output=True, text=True, timeout=300)
+    done = forks.run(*command(recipe, processes, *more), timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return recipe.with_suffix("")
 
@@ -107,7 +114,7 @@ def test_r9_ranks_that_share_a_model_learn_what_one_process_learns(
     assert max(float((mine[name].float() - theirs[name].float()).abs().max()) for name in mine) < 2e-3
 
 
-def wait_for_checkpoint(run: Path, process: subprocess.Popen[Any]) -> None:
+def wait_for_checkpoint(run: Path, process: forks.Command) -> None:
     deadline = time.monotonic() + 240
     while not list_checkpoints(run):
         assert process.poll() is None and time.monotonic() < deadline, "ended before its checkpoint"
@@ -121,10 +128,10 @@ def ranks_of(pid: int) -> list[int]:
 def test_killed_and_resumed_on_other_ranks_it_goes_on_step_for_step(alone: Callable[[str], Path], tmp_path: Path) -> None:
     preset = "qwen-vl-nano"
     single, recipe = alone(preset), write_recipe(tmp_path, "killed", preset, {"data": "fsdp"})
-    process = subprocess.Popen(command(recipe, 2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = forks.Command(*command(recipe, 2))
     wait_for_checkpoint(tmp_path / "killed", process)
     for pid in (process.pid, *ranks_of(process.pid)):
         os.kill(pid, signal.SIGKILL)
-    process.wait()
+    process.wait(timeout=60)
     run = train(recipe, 1, "--resume")
     assert losses(run) == pytest.approx(losses(single), abs=CLOSE)

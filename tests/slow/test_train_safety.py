@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.train.checkpoint import latest
 from qwenvl.train.objectives import NextToken, Terms
 from qwenvl.types import Batch
+from tests.slow import forks
 from tests.slow.test_train_adapt import write_recipe
 
 pytestmark = pytest.mark.usefixtures("scene_sources")
@@ -74,16 +73,13 @@ def test_a_spike_names_its_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_full_disk_is_one_line_and_the_older_checkpoint_stays(tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path, "full")
+    recipe, log = write_recipe(tmp_path, "full"), tmp_path / "log"
     assert main(["train", str(recipe), "--set", "train.steps=3"]) == 0
-
-    def full() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-
-    command = [sys.executable, "-m", "qwenvl", "train", str(recipe), "--resume"]
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=full, timeout=300)
-    said = [line for line in done.stderr.splitlines() if line.startswith("qwenvl: ")]
-    assert done.returncode == 1 and len(said) == 1, done.stderr[-2000:]
+    command = forks.Command(["train", str(recipe), "--resume"], log)
+    resource.prlimit(command.pid, resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    code = command.wait(timeout=300)
+    said = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("qwenvl: ")]
+    assert code == 1 and len(said) == 1, log.read_text(encoding="utf-8")[-2000:]
     assert "cannot be written" in said[0] and "step_00000003.pt is whole" in said[0]
     assert not list((tmp_path / "full" / "checkpoints").glob("*.partial"))
     assert main(["train", str(recipe), "--resume"]) == 0

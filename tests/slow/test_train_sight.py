@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from qwenvl.train.metrics import read_metrics
 from qwenvl.train.recipe import load_recipe
 from qwenvl.train.sight.evaluations import read_evaluations
 from qwenvl.train.sight.report import write_report
+from tests.slow import forks
 
 pytestmark = pytest.mark.usefixtures("scene_sources")
 
@@ -107,8 +106,7 @@ def test_scores_are_those_of_the_finished_model(tmp_path: Path, nano: str, style
 
 def test_resumed_run_has_the_evaluations_of_an_uninterrupted_one(tmp_path: Path, watched: Path) -> None:
     recipe = write_recipe(tmp_path, "run", evaluate=EVALUATE)
-    command = [sys.executable, "-m", "qwenvl", "train", str(recipe)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = forks.Command(["train", str(recipe)], tmp_path / "log")
     deadline = time.monotonic() + 300
     while not any(path.stem.endswith("3") for path in list_checkpoints(tmp_path / "run")):
         assert process.poll() is None and time.monotonic() < deadline, "ended before its checkpoint"
@@ -124,8 +122,7 @@ def test_ranks_that_share_the_model_or_the_questions_find_the_same(tmp_path: Pat
     seen, losses = [], []
     for parallel in ("replicate", "fsdp"):
         recipe = write_recipe(tmp_path, parallel, evaluate=EVALUATE | {"every": 9}, parallel={"data": parallel})
-        command = [sys.executable, "-m", "qwenvl", "train", str(recipe), "--processes", "2"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+        done = forks.run(["train", str(recipe), "--processes", "2"], tmp_path / "log")
         assert done.returncode == 0, done.stderr[-3000:]
         seen.append(scores(recipe.with_suffix("")))
         losses.append([record["loss"] for record in read_metrics(recipe.with_suffix(""))])

@@ -19,6 +19,7 @@ from qwenvl.data.preferences.faults import Fault, Truth
 from qwenvl.data.preferences.places import missed_point, other_box, shifted_box
 from qwenvl.data.preferences.words import (
     absent_affirmed,
+    present_denied,
     wrong_choice,
     wrong_count,
     wrong_number,
@@ -47,6 +48,7 @@ FAULTS: dict[str, Fault] = {
     "wrong_text": wrong_text,
     "wrong_number": wrong_number,
     "absent_affirmed": absent_affirmed,
+    "present_denied": present_denied,
 }
 EVEN = {name: 1.0 for name in FAULTS if name != "missed_point"}
 """All that every family can write."""
@@ -67,6 +69,8 @@ class PreferenceSpec(Strict):
     """Source -> what its generator is told; of scenes, the keys of its `scene`."""
     faults: dict[str, float] = EVEN
     """Fault -> weight; `missed_point` needs markup that has points (Qwen2.5-VL)."""
+    tasks: tuple[str, ...] = Field(default=_ABOUT_SCENES, min_length=1)
+    """What is asked about scenes. Without referring, find_text, refusal, grounded_caption and ocr_quad no pair has a box."""
     language: Literal["en", "zh", "both"] = "both"
     held_out: bool = False
     """Put questions in the one phrasing that training does not see."""
@@ -75,6 +79,8 @@ class PreferenceSpec(Strict):
     def _is_possible(self) -> PreferenceSpec:
         if unknown := set(self.faults) - set(FAULTS):
             raise ValueError(f"faults: no {', '.join(sorted(unknown))}; known: {', '.join(FAULTS)}")
+        if unknown := set(self.tasks) - set(_ABOUT_SCENES):
+            raise ValueError(f"tasks: no {', '.join(sorted(unknown))}; known: {', '.join(_ABOUT_SCENES)}")
         if not self.faults or min(self.faults.values()) < 0 or not sum(self.faults.values()):
             raise ValueError("faults: give at least one a weight above 0, and none one below")
         return self
@@ -88,7 +94,7 @@ def samples(spec: PreferenceSpec, seed: int, index: int) -> list[Sample]:
     name = draw(spec.sources, rng)
     settings = spec.settings.get(name, {})
     if name == SCENES:
-        made = about_scene(validate(settings, SceneSpec, f"settings of {name!r}"), seed, index, voice)
+        made = about_scene(validate(settings, SceneSpec, f"settings of {name!r}"), seed, index, voice, spec.tasks)
     else:
         generator = generator_named(name)
         told = settings | generator.told(language, spec.held_out)
@@ -97,10 +103,10 @@ def samples(spec: PreferenceSpec, seed: int, index: int) -> list[Sample]:
     return [] if pair is None else [preference_to_sample(pair)]
 
 
-def about_scene(spec: SceneSpec, seed: int, index: int, voice: Voice) -> list[Sample]:
-    """Everything that is asked about a scene."""
+def about_scene(spec: SceneSpec, seed: int, index: int, voice: Voice, tasks: Sequence[str] = _ABOUT_SCENES) -> list[Sample]:
+    """Everything that is asked about a scene, of these tasks."""
     scene = generate_scene(spec, seed, index)
-    found = [questions(scene, task, voice.language, "chat", voice.rng, voice.held_out) for task in _ABOUT_SCENES]
+    found = [questions(scene, task, voice.language, "chat", voice.rng, voice.held_out) for task in tasks]
     return [sample for samples in found for sample in samples]
 
 

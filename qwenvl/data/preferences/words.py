@@ -18,8 +18,6 @@ from qwenvl.types import Part, RegionPart, TextPart
 
 _FARTHEST = 2
 """By how many a wrong count is off at most."""
-_DENIED = 0.25
-"""How often a thing that is asked for is denied: so that refusing is not preferred as such, as often as one that is not there."""
 _READING = ("ocr", "ocr_quad", "ocr_spotting", "reading")
 
 _IN_SENTENCES = {"where": PLACES, "follow_where": PLACES, "clip_direction": DIRECTIONS}
@@ -125,19 +123,32 @@ def wrong_count(truth: Truth, voice: Voice) -> tuple[Part, ...] | None:
 
 
 def absent_affirmed(truth: Truth, voice: Voice) -> tuple[Part, ...] | None:
-    """What is not there is said to be there, or even to be at a place; what is there is denied."""
+    """What is not there is said to be there, or even to be at a place."""
     extra = truth.sample.extra
-    if truth.kind == "is_there" and "key" in extra:
-        count = 0 if extra["value"] == "yes" else 1
-        short, long = is_there_answer(extra["key"], extra["colour"], count, voice)
-        return (TextPart(short if _only_text(truth.answer).strip() == extra["accept"][0] else long),)
+    if truth.kind == "is_there" and "key" in extra and extra["value"] == "no":
+        return _is_there(truth, 1, voice)
     if truth.kind == "refusal" and truth.others:
         phrase = the(described(extra["key"], voice.language, extra["colour"]), voice.language)
         return (RegionPart(phrase, (voice.pick(truth.others)[1],)),)
-    if truth.kind == "referring" and isinstance(extra.get("phrase"), str) and voice.happens(_DENIED):
+    return None
+
+
+def present_denied(truth: Truth, voice: Voice) -> tuple[Part, ...] | None:
+    """What is there, or is asked for, is said not to be there: so that denying is not preferred as such."""
+    extra = truth.sample.extra
+    if truth.kind == "is_there" and "key" in extra and extra["value"] == "yes":
+        return _is_there(truth, 0, voice)
+    if truth.kind == "referring" and isinstance(extra.get("phrase"), str):
         phrase = extra["phrase"].removeprefix("the ")
         return (TextPart(voice.say(f"There is no {phrase} in the picture.", f"图中没有{phrase}。")),)
     return None
+
+
+def _is_there(truth: Truth, count: int, voice: Voice) -> tuple[Part, ...]:
+    """The answer as if there were so many, as long as the true one is."""
+    extra = truth.sample.extra
+    short, long = is_there_answer(extra["key"], extra["colour"], count, voice)
+    return (TextPart(short if _only_text(truth.answer).strip() == extra["accept"][0] else long),)
 
 
 def wrong_text(truth: Truth, voice: Voice) -> tuple[Part, ...] | None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from qwenvl.config import ConfigError, Strict, load_yaml
+from qwenvl.config import ConfigError, Strict, load_yaml, put
 from qwenvl.runtime import atomic_write
 from qwenvl.train.ablations.measures import MEASURES
 from qwenvl.train.checkpoint import list_checkpoints
@@ -138,21 +138,11 @@ def recipe_of(ablation: Ablation, name: str, variant: Variant, folder: Path, bud
     data: dict[str, Any] = {"name": name, "run": str(folder / name), "deviations": list(ablation.deviations)}
     data |= copy.deepcopy(ablation.base)
     for key, value in variant.changes.items():
-        put(data, key, value)
+        put(data, key, value, f"change {key!r}")
     if variant.after is not None:
         data["init_from"] = dict.fromkeys(PARTS, str(folder / variant.after))
     _limit(data, budget)
     return data
-
-
-def put(data: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key in place."""
-    *parents, last = key.split(".")
-    for parent in parents:
-        data = data.setdefault(parent, {})
-        if not isinstance(data, dict):
-            raise ConfigError(f"change {key!r}: {parent!r} is not a section")
-    data[last] = value
 
 
 def _limit(data: dict[str, Any], budget: Budget) -> None:

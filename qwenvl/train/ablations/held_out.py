@@ -6,7 +6,7 @@ It is the mean over supervised tokens, none of which weighs more than another; e
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -20,10 +20,10 @@ from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.collate import collate
 from qwenvl.runtime import atomic_write
 from qwenvl.train.build import processor_of
-from qwenvl.train.checkpoint import latest
 from qwenvl.train.objectives import hidden_states, token_losses
 from qwenvl.train.recipe import Recipe
 from qwenvl.types import IGNORE_INDEX
+from qwenvl.weights.io import load_model
 
 FILE = "losses.json"
 SEED = 7_000_003
@@ -53,8 +53,8 @@ KINDS: dict[str, Drawn] = {"held_out": held_out_scenes, "text_en": text_alone(0.
 
 
 def mean_losses(recipe: Recipe, names: Sequence[str], rows: int) -> dict[str, float]:
-    """Name (of KINDS) -> mean loss of the weights in the newest checkpoint of the recipe's run, over so many rows. Kept in the
-    run's folder, and read from there when asked for again."""
+    """Name (of KINDS) -> mean loss of the model that the recipe's run left, over so many rows. Kept in the run's folder, and read
+    from there when asked for again."""
     path = Path(recipe.run) / FILE
     kept: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     found = kept.get(str(rows), {})
@@ -67,10 +67,10 @@ def mean_losses(recipe: Recipe, names: Sequence[str], rows: int) -> dict[str, fl
 
 
 def trained_model(recipe: Recipe) -> VisionLanguageModel:
-    """In float32, from the run's newest checkpoint."""
+    """In float32, what the finished run left: adapters merged, and the moving average where there is one, which checkpoints have
+    apart. Raises ConfigError for a run that left none."""
     model = VisionLanguageModel(recipe.model_config_of_stage())
-    weights: Mapping[str, torch.Tensor] = latest(Path(recipe.run))["model"]
-    model.load_state_dict(weights)
+    model.load_state_dict(load_model(Path(recipe.run) / "model", device="cpu", dtype=torch.float32).state_dict())
     return model.eval()
 
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qwenvl.config import ModelConfig, ResamplerConfig
+from qwenvl.models.lora import plain_name
 from qwenvl.processing.grid import window_plan
 from qwenvl.train.planning.operations import Attended, Operation, Product, operations
+from qwenvl.train.sections import ObjectiveRecipe
 from qwenvl.types import IGNORE_INDEX
 
 if TYPE_CHECKING:
@@ -78,6 +80,14 @@ def work_of(
     )
 
 
+def reference_pass(objective: ObjectiveRecipe, config: ModelConfig) -> list[Operation]:
+    """The forward pass of DPO's reference, the model without adapters, that every step takes. Nothing for other objectives, nor
+    where the reference's numbers were noted before the first step."""
+    if objective.kind != "dpo" or objective.reference == "precomputed":
+        return []
+    return operations(config, lambda name: False)
+
+
 def work_of_batch(config: ModelConfig, batch: Batch) -> Work:
     """Of a batch as the trainer gets it, on the CPU."""
     lengths, pairs = _documents(batch)
@@ -117,9 +127,12 @@ class Flops:
 
 
 class Counter:
-    """FLOPs of passes over the same operations. They are linear in Work, so that a pass costs a few multiplications to count."""
+    """FLOPs of passes over the same operations. They are linear in Work, so that a pass costs a few multiplications to count.
 
-    def __init__(self, found: Iterable[Operation]) -> None:
+    beside: of a forward pass of another model, such as a reference, that every step of training takes besides.
+    """
+
+    def __init__(self, found: Iterable[Operation], beside: Sequence[Operation] = ()) -> None:
         # How much each of Work's numbers adds to each part: (forward, backward).
         self._rates: dict[tuple[str, str], tuple[float, float]] = {}
         for operation in found:
@@ -127,9 +140,12 @@ class Counter:
                 key, (forward, backward) = (operation.piece, operation.unit), operation.flops
                 before = self._rates.get(key, (0.0, 0.0))
                 self._rates[key] = before[0] + forward, before[1] + backward
+        self._beside = Counter(beside) if beside else None
 
     @classmethod
-    def of(cls, model: nn.Module, config: ModelConfig, *, text: bool = True, dense: int = 0) -> Counter:
+    def of(
+        cls, model: nn.Module, config: ModelConfig, *, text: bool = True, dense: int = 0, beside: Sequence[Operation] = ()
+    ) -> Counter:
         """Of a model as it stands, adapters and all: what trains is what wants a gradient."""
         trained, ranks = set(), {}
         for name, parameter in model.named_parameters():
@@ -137,15 +153,16 @@ class Counter:
             if kind == "lora_a":
                 ranks[layer] = parameter.shape[0]
             elif parameter.requires_grad:
-                trained.add(name.replace(".base.", "."))
-        return cls(operations(config, trained.__contains__, ranks, text=text, dense=dense))
+                trained.add(plain_name(name))
+        return cls(operations(config, trained.__contains__, ranks, text=text, dense=dense), beside)
 
     def forward(self, work: Work) -> Flops:
         return self._sum(work, lambda forward, backward: forward)
 
     def training(self, work: Work) -> Flops:
-        """Forward and backward."""
-        return self._sum(work, lambda forward, backward: forward + backward)
+        """Forward and backward, and what is beside them."""
+        own = self._sum(work, lambda forward, backward: forward + backward)
+        return own if self._beside is None else own + self._beside.forward(work)
 
     def _sum(self, work: Work, wanted: Callable[[float, float], float]) -> Flops:
         parts: dict[str, float] = {}

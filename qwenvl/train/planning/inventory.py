@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
 
-from qwenvl.config import ConfigError, ModelConfig
+from qwenvl.config import ModelConfig
 from qwenvl.models.quantised import BLOCK
 from qwenvl.models.select import LayerError, linear_layers
-from qwenvl.train.freeze import FIXED, matches, trains_at
+from qwenvl.train.freeze import check_frozen, trained_whole, trains_at
 from qwenvl.train.recipe import Recipe
-from qwenvl.train.sections import PARTS
 from qwenvl.weights.io import build_meta
 
 Shape = tuple[int, ...]
@@ -51,8 +50,7 @@ class Inventory:
         train, lora = self.recipe.train, self.recipe.lora
         if lora is None:
             return frozenset(name for name in self.sizes if trains_at(name, step, train.frozen, train.unfreeze_after))
-        whole = (name for name in self.sizes for pattern in lora.whole if _named(name, pattern))
-        return frozenset(name for name in whole if name not in self.quantised)
+        return frozenset(trained_whole([name for name in self.sizes if name not in self.quantised], lora.whole))
 
     def phases(self) -> list[tuple[int, int]]:
         """(first step, steps) of the stretches over which the same weights train."""
@@ -73,9 +71,7 @@ def take_inventory(recipe: Recipe) -> Inventory:
     config = recipe.model_config_of_stage()
     sizes, layers = _shapes(config)
     lora, adapted = recipe.lora, {}
-    for pattern in (*recipe.train.frozen, *recipe.train.unfreeze_after):
-        if not any(matches(name, pattern) for name in sizes):
-            raise ConfigError(f"train.frozen: {pattern!r} names no weight of the model; known parts: {', '.join(PARTS)}")
+    check_frozen(sizes, recipe.train.frozen, recipe.train.unfreeze_after)
     if lora is not None:
         if not all(any(fnmatchcase(layer, pattern) for layer in layers) for pattern in lora.targets):
             linear_layers(build_meta(config), lora.targets)  # says which one names nothing
@@ -83,10 +79,9 @@ def take_inventory(recipe: Recipe) -> Inventory:
         for layer in adapted:
             if lora.base == "nf4" and layers[layer][0] % BLOCK:
                 raise LayerError(f"{layer}: a layer of width {layers[layer][0]} cannot be stored in nf4; set lora.base: int8")
-        for pattern in lora.whole:
-            if not any(_named(name, pattern) for name in sizes):
-                raise ConfigError(f"lora.whole: {pattern!r} names no layer of the model; decoder.embed_tokens is one")
-    return Inventory(recipe, config, sizes, layers, adapted)
+    inventory = Inventory(recipe, config, sizes, layers, adapted)
+    inventory.trained()  # says which pattern of lora.whole names nothing
+    return inventory
 
 
 @lru_cache(maxsize=8)
@@ -95,8 +90,3 @@ def _shapes(config: ModelConfig) -> tuple[dict[str, int], dict[str, tuple[int, i
     sizes = {name: math.prod(parameter.shape) for name, parameter in model.named_parameters()}
     layers = {name: (layer.in_features, layer.out_features) for name, layer in linear_layers(model, ("*",)).items()}
     return sizes, layers
-
-
-def _named(name: str, pattern: str) -> bool:
-    """Whether a parameter is one of `lora.whole`: by its own name or its layer's."""
-    return name.rpartition(".")[2] not in FIXED and (fnmatchcase(name, pattern) or fnmatchcase(name.rpartition(".")[0], pattern))

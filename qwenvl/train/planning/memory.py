@@ -48,15 +48,22 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """`size` ranks, of which `tensor` compute one row together. fsdp: tensors are cut among the others."""
+    """`size` ranks, of which tensor x context compute one row together. fsdp: weights are cut."""
 
     size: int = 1
     tensor: int = 1
     fsdp: bool = False
+    context: int = 1
 
     @property
     def data(self) -> int:
-        return self.size // self.tensor
+        """Ranks with rows of their own."""
+        return self.size // (self.tensor * self.context)
+
+    @property
+    def cuts(self) -> int:
+        """Parts of a weight that tensor parallel leaves whole."""
+        return self.size // self.tensor if self.fsdp else 1
 
 
 def state_memory(inventory: Inventory, ranks: Ranks, objective_weights: int = 0) -> Memory:
@@ -90,9 +97,7 @@ def state_memory(inventory: Inventory, ranks: Ranks, objective_weights: int = 0)
 
 
 def _cuts(name: str, ranks: Ranks) -> int:
-    if not ranks.fsdp:
-        return 1
-    return ranks.size if name.startswith(CUT_ALONG_HEADS) and "norm" not in name else ranks.data
+    return ranks.cuts * (ranks.tensor if name.startswith(CUT_ALONG_HEADS) and "norm" not in name else 1)
 
 
 def _quantised_bytes(inventory: Inventory, name: str, scale: int) -> float:
@@ -124,7 +129,7 @@ class Precision:
 def pass_memory(found: Iterable[Operation], inventory: Inventory, ranks: Ranks, work: Work, gpu: bool) -> Memory:
     """What a forward and backward pass over one micro-batch adds."""
     precision, found = Precision.of(inventory, ranks, gpu), list(found)
-    kept, again = activations(found, work, precision, inventory, ranks.tensor)
+    kept, again = activations(found, work, precision, inventory, ranks.tensor, ranks.context)
     batch = 4 * work.patches * inventory.config.vision.patch_numbers
     return Memory(
         copies=_copies(found, inventory, ranks, precision),
@@ -161,7 +166,7 @@ def _logits(
 
 
 def activations(
-    found: Iterable[Operation], work: Work, precision: Precision, inventory: Inventory, tensor: int = 1
+    found: Iterable[Operation], work: Work, precision: Precision, inventory: Inventory, tensor: int = 1, context: int = 1
 ) -> tuple[float, float]:
     """Bytes that autograd keeps of a forward pass; and those of the largest block, which the backward pass makes again where
     activation checkpointing keeps no more of it than what goes in, else 0."""
@@ -172,9 +177,12 @@ def activations(
     for op in found:
         size = 0.0 if _made_forward(op, inventory) else _kept(op, work, precision, shared, dropout)
         cut = tensor if op.block and not isinstance(op, Normed) and getattr(op, "source", "") not in ("norm1", "norm2") else 1
+        if op.block.startswith("decoder."):
+            size /= context
         blocks[op.block] = blocks.get(op.block, 0.0) + size / cut
         if op.block and isinstance(op, Normed) and op.block not in enters:
-            enters[op.block] = getattr(work, op.rows) * op.width * precision.stream
+            pieces = context if op.block.startswith("decoder.") else 1
+            enters[op.block] = getattr(work, op.rows) * op.width * precision.stream / pieces
     if not inventory.recipe.train.activation_checkpointing:
         return sum(blocks.values()), 0.0
     outside = blocks.pop("", 0.0)
@@ -272,7 +280,7 @@ def _passing(found: list[Operation], inventory: Inventory, ranks: Ranks, work: W
     trained, recipe = inventory.ever_trained, inventory.recipe
     weight = max((size for name, size in inventory.sizes.items() if name in trained), default=0)
     gradient = 0 if ranks.fsdp else weight * (precision.compute + 4 * precision.casts)
-    step = 5 * 4 * min(CHUNK, math.ceil(weight / (ranks.data if ranks.fsdp else 1))) if recipe.optim.masters == "split" else 0
+    step = 5 * 4 * min(CHUNK, math.ceil(weight / ranks.cuts)) if recipe.optim.masters == "split" else 0
     # Numbers in int64, levels in float32, and the codes twice.
     unpacked = 19 * max((inventory.sizes[name] for name in inventory.quantised), default=0)
     rows = [(op, getattr(work, op.rows)) for op in found if isinstance(op, Normed | Activated)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from qwenvl.data.mixture import MixtureRecipe
 from qwenvl.data.synth.dense import NUM_DENSE_CLASSES
-from qwenvl.train.planning.cost import Counter, Flops, Work
+from qwenvl.train.planning.cost import Counter, Flops, Work, reference_pass
 from qwenvl.train.planning.inventory import ALWAYS, Inventory, take_inventory
 from qwenvl.train.planning.memory import Memory, Ranks, pass_memory, state_memory
 from qwenvl.train.planning.operations import Operation, operations
@@ -51,7 +51,8 @@ class Plan:
 
     @property
     def ranks(self) -> Ranks:
-        return Ranks(self.size, self.recipe.parallel.tensor, self.recipe.parallel.data == "fsdp")
+        parallel = self.recipe.parallel
+        return Ranks(self.size, parallel.tensor, parallel.data == "fsdp", parallel.context)
 
     @property
     def rows_of_a_rank(self) -> int:
@@ -70,18 +71,28 @@ class Plan:
         trained = inventory.trained(step)
         return operations(inventory.config, trained.__contains__, inventory.adapted, text=text, dense=dense_classes(self.recipe))
 
+    @cached_property
+    def step_work(self) -> Work:
+        """Of one step, of all ranks together."""
+        rows, works = min(self.recipe.train.micro_batch_rows, self.rows_of_a_rank), self.micro_batches
+        return sum(works, Work()).times(self.recipe.data.rows_per_step / (rows * len(works)))
+
     def flops(self, step: int = ALWAYS) -> Flops:
         """Of one step, of all ranks together, with what trains then."""
-        counter, rows = Counter(self.operations(step)), min(self.recipe.train.micro_batch_rows, self.rows_of_a_rank)
-        works = self.micro_batches
-        work = sum(works, Work()).times(self.recipe.data.rows_per_step / (rows * len(works)))
-        # The reference of preference optimisation takes one more forward pass, in whatever way it is kept.
-        preference = self.recipe.objective.kind == "dpo"
-        return counter.training(work) + (counter.forward(work) if preference else Flops())
+        reference = reference_pass(self.recipe.objective, self.inventory.config)
+        return Counter(self.operations(step), reference).training(self.step_work)
+
+    @property
+    def flops_before(self) -> float:
+        """Of what is done before the first step: where a reference's numbers are noted then, a forward pass over all rows."""
+        objective = self.recipe.objective
+        if objective.kind != "dpo" or objective.reference != "precomputed":
+            return 0.0
+        return Counter(self.operations()).forward(self.step_work).total * self.recipe.train.steps
 
     @property
     def total_flops(self) -> float:
-        return sum(self.flops(first).total * steps for first, steps in self.inventory.phases())
+        return self.flops_before + sum(self.flops(first).total * steps for first, steps in self.inventory.phases())
 
     @property
     def gpu_hours(self) -> float:
@@ -106,9 +117,11 @@ class Plan:
         return self._wrong_ranks() or self._too_long() or self._too_large()
 
     def _wrong_ranks(self) -> str | None:
-        recipe, data, tensor = self.recipe, self.recipe.data, self.recipe.parallel.tensor
-        if self.size % tensor:
-            return f"parallel.tensor {tensor}: {self.size} ranks are no multiple of it; give as many with --ranks"
+        recipe, data = self.recipe, self.recipe.data
+        tensor, context = recipe.parallel.tensor, recipe.parallel.context
+        if self.size % (tensor * context):
+            told = f"parallel.tensor {tensor}" + (f" times parallel.context {context}" if context > 1 else "")
+            return f"{told}: {self.size} ranks are no multiple of it; give as many with --ranks"
         lanes = data.lane_count() if isinstance(data, MixtureRecipe) else data.rows_per_step
         if data.rows_per_step % self.ranks.data or lanes % self.ranks.data:
             of = f"data.rows_per_step {data.rows_per_step}" + (f" in {lanes} lanes" if lanes % self.ranks.data else "")
@@ -117,6 +130,9 @@ class Plan:
         for heads in (vision.num_attention_heads, decoder.num_attention_heads, decoder.num_key_value_heads):
             if heads % tensor:
                 return f"parallel.tensor {tensor}: does not divide {heads} heads of {recipe.model.preset}; choose a divisor"
+        if (heads := decoder.num_key_value_heads) % (tensor * context):
+            told = f"parallel.context {context}" + (f" times parallel.tensor {tensor}" if tensor > 1 else "")
+            return f"{told}: does not divide {heads} key-value heads of {recipe.model.preset}; choose a divisor"
         return None
 
     def _too_long(self) -> str | None:
@@ -175,6 +191,7 @@ def record(plan: Plan) -> dict[str, Any]:
             "row": {part: value / rows for part, value in asdict(step).items()},
             "sample": step.total / rows / samples,
             "step": step.total,
+            "before": plan.flops_before,
             "total": plan.total_flops,
             "phases": [
                 {"from_step": first, "steps": count, "step": plan.flops(first).total} for first, count in inventory.phases()

@@ -58,13 +58,13 @@ def _on_these_ranks(plan: Plan) -> Iterator[Settings]:
 def _on_more_ranks(plan: Plan) -> Iterator[Settings]:
     if plan.machine.shared:
         return  # there is no more memory for more of them
-    rows, tensor = plan.recipe.data.rows_per_step, plan.recipe.parallel.tensor
+    rows, together = plan.recipe.data.rows_per_step, plan.recipe.parallel.tensor * plan.recipe.parallel.context
     cut = () if plan.ranks.fsdp else ("parallel.data=fsdp",)
     again, least = _again(plan), _fewer_rows(plan)[-1:]
     for data in (number for number in range(1, MOST_RANKS + 1) if rows % number == 0):
-        if data * tensor > plan.size:
+        if data * together > plan.size:
             for settings in dict.fromkeys([cut, (*cut, *again), (*cut, *again, *least)]):
-                yield settings, data * tensor
+                yield settings, data * together
 
 
 def _with_adapters(plan: Plan) -> Iterator[Settings]:

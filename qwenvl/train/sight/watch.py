@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,13 +57,19 @@ class Watcher(Protocol):
         """After the last step, or after the one that an interrupt waited for; the checkpoint is saved."""
 
 
+NO_PICTURE = "qwenvl: matplotlib is not installed, so no loss.png; report.html has the curves; pip install 'qwenvl[train]' for both"
+
+
 class ConsoleAndFiles:
-    """metrics.jsonl, a line on the terminal, and loss.png now and then."""
+    """metrics.jsonl, a line on the terminal, and loss.png now and then; where matplotlib is missing, a line that says so."""
 
     def begin(self, trainer: Watched) -> None:
         self.trainer = trainer
         self.log: MetricsLog | None = None
+        self.draws = find_spec("matplotlib") is not None
         if trainer.world.leads:
+            if not self.draws:
+                print(NO_PICTURE, file=sys.stderr, flush=True)
             self.log = MetricsLog(trainer.run, trainer.step)
             self.progress = Progress(trainer.recipe.name, trainer.recipe.train.steps, trainer.step)
 
@@ -72,14 +79,15 @@ class ConsoleAndFiles:
             self.progress.show(record)
 
     def step_done(self, step: int) -> None:
-        if self.log and step % self.trainer.recipe.train.curve_every == 0:
+        if self.log and self.draws and step % self.trainer.recipe.train.curve_every == 0:
             with self.trainer.window.paused():
                 draw_loss_curve(self.trainer.run)
 
     def end(self, outcome: str) -> None:
         if self.log:
             self.progress.close()
-            draw_loss_curve(self.trainer.run)
+            if self.draws:
+                draw_loss_curve(self.trainer.run)
 
 
 class ReportWatcher:
