@@ -88,7 +88,9 @@ def _main(arguments: list[str]) -> NoReturn:
         start, fork = subprocess.Popen, multiprocessing.get_context("fork")
         subprocess.Popen = lambda *a, **k: Rank(*a, **k) if "qwenvl" in a[0] else start(*a, **k)  # type: ignore[assignment,misc]
         multiprocessing.get_context = lambda _=None: fork  # type: ignore[assignment]
-    sys.exit(main(arguments))
+    code = main(arguments)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of what is behind the command
+    sys.exit(code)
 
 
 def _renew_streams() -> None:

@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from qwenvl.data.shards import ShardReader
 from qwenvl.processing.image import open_image
 from qwenvl.types import RegionPart, Sample
 from tests.pdfs import Sheet, text, write_pdf
+from tests.slow import forks
 
 pypdfium2 = pytest.importorskip("pypdfium2")
 pytest.importorskip("playwright.sync_api")
@@ -242,20 +242,24 @@ def test_killed_at_random_and_resumed_equals_uninterrupted(tmp_path: Path, end: 
     for number in range(12):
         sheets = [Sheet(text(f"Page {page} of file {number}, with some words on it.", 20, 150)) for page in range(8)]
         write_pdf(tmp_path / "in" / f"{number:02d}.pdf", sheets)
-    command = [sys.executable, "-m", "qwenvl", "data", "pdf", str(tmp_path / "in"), "--workers", "2", "--out"]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
+    command, log = ["data", "pdf", str(tmp_path / "in"), "--workers", "2", "--out"], tmp_path / "log"
+    forks.run(["--version"], log)  # the first fork waits for what they are forked from
+    begun = time.monotonic()
+    assert forks.run([*command, str(tmp_path / "whole")], log).returncode == 0
+    takes, stopped = time.monotonic() - begun, 0
     for attempt in range(20):
-        process = subprocess.Popen([*command, str(tmp_path / "cut")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = forks.Command([*command, str(tmp_path / "cut")], log)
         try:
-            _, errors = process.communicate(timeout=random.Random(attempt).uniform(2, 6))
+            code = process.wait(random.Random(attempt).uniform(0.3, 1.0) * takes)
         except subprocess.TimeoutExpired:
             process.send_signal(end)
-            _, errors = process.communicate(timeout=60)
-            assert "Traceback" not in errors
-            assert process.returncode in (0, 130, -end)  # by the signal itself: before Python has begun, or after it has ended
-        if process.returncode == 0:
+            code, stopped = process.wait(60), stopped + 1
+            assert "Traceback" not in log.read_text(encoding="utf-8")
+            assert code in (0, 130, -end)  # by the signal itself: after the command has ended
+        if code == 0:
             break
-    subprocess.run([*command, str(tmp_path / "cut")], check=True, capture_output=True)
+    assert stopped
+    assert forks.run([*command, str(tmp_path / "cut")], log).returncode == 0
     written = {path.name: path.read_bytes() for path in (tmp_path / "whole").glob("*.*")}
     assert {path.name: path.read_bytes() for path in (tmp_path / "cut").glob("*.*") if not path.name.startswith(".")} == written
     assert len(written) == 14, "twelve shards and two reports"
