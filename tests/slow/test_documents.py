@@ -9,6 +9,7 @@ import errno
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -242,18 +243,21 @@ def test_killed_at_random_and_resumed_equals_uninterrupted(tmp_path: Path, end: 
         sheets = [Sheet(text(f"Page {page} of file {number}, with some words on it.", 20, 150)) for page in range(8)]
         write_pdf(tmp_path / "in" / f"{number:02d}.pdf", sheets)
     command, log = ["data", "pdf", str(tmp_path / "in"), "--workers", "2", "--out"], tmp_path / "log"
+    forks.run(["--version"], log)  # the first fork waits for what they are forked from
+    begun = time.monotonic()
     assert forks.run([*command, str(tmp_path / "whole")], log).returncode == 0
-    rng, stopped = random.Random(end), 0
-    for shards in (rng.randrange(1, 4), rng.randrange(4, 8), rng.randrange(8, 12)):  # that are there when it is stopped
+    takes, stopped = time.monotonic() - begun, 0
+    for attempt in range(20):
         process = forks.Command([*command, str(tmp_path / "cut")], log)
-        while len([*(tmp_path / "cut").glob("part-*.parquet")]) < shards and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(0.1 * rng.random())
-        if process.poll() is None:
+        try:
+            code = process.wait(random.Random(attempt).uniform(0.3, 1.0) * takes)
+        except subprocess.TimeoutExpired:
             process.send_signal(end)
-            stopped += 1
-        assert process.wait(60) in (0, 130, -end)  # by the signal itself: after the command has ended
-        assert "Traceback" not in log.read_text(encoding="utf-8")
+            code, stopped = process.wait(60), stopped + 1
+            assert "Traceback" not in log.read_text(encoding="utf-8")
+            assert code in (0, 130, -end)  # by the signal itself: after the command has ended
+        if code == 0:
+            break
     assert stopped
     assert forks.run([*command, str(tmp_path / "cut")], log).returncode == 0
     written = {path.name: path.read_bytes() for path in (tmp_path / "whole").glob("*.*")}
