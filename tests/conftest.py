@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,8 @@ os.environ["QWENVL_OFFLINE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["DO_NOT_TRACK"] = "true"  # daft and ray report their use over the network
 
+import numpy as np
+import torch
 from hypothesis import settings
 
 # Examples are the same in every run: a failure on one machine is a failure on all.
@@ -21,6 +24,14 @@ settings.register_profile("qwenvl", derandomize=True, deadline=None, max_example
 settings.load_profile("qwenvl")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    """Every test draws the same numbers in every run, whichever ran before it in the same worker."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
