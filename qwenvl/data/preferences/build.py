@@ -20,6 +20,7 @@ from qwenvl.data.preferences.places import missed_point, other_box, shifted_box
 from qwenvl.data.preferences.words import (
     absent_affirmed,
     present_denied,
+    thing_left_out,
     wrong_choice,
     wrong_count,
     wrong_number,
@@ -49,6 +50,7 @@ FAULTS: dict[str, Fault] = {
     "wrong_number": wrong_number,
     "absent_affirmed": absent_affirmed,
     "present_denied": present_denied,
+    "thing_left_out": thing_left_out,
 }
 EVEN = {name: 1.0 for name in FAULTS if name != "missed_point"}
 """All that every family can write."""

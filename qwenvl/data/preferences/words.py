@@ -13,7 +13,7 @@ from qwenvl.data.clip_wording import DIRECTIONS
 from qwenvl.data.preferences.faults import Truth
 from qwenvl.data.synth.names import COLOURS, EMOJI, HAN, SHAPES, article, counted, described, number
 from qwenvl.data.vqa import count_sentence, is_there_answer
-from qwenvl.data.wording import Voice, opened, plain, the
+from qwenvl.data.wording import Voice, listing, opened, plain, the
 from qwenvl.types import Part, RegionPart, TextPart
 
 _FARTHEST = 2
@@ -231,6 +231,20 @@ def wrong_thing(truth: Truth, voice: Voice) -> tuple[Part, ...] | None:
             key, colour, [(other["key"], other["colour"]) for other in things], extra.get("background"), voice
         )
     return _said_instead(truth.answer, thing["phrase"], counted(key, count, voice.language, colour))
+
+
+def thing_left_out(truth: Truth, voice: Voice) -> tuple[Part, ...] | None:
+    """A caption that passes over one of its things: not the first, which its verb may agree with."""
+    phrases = [thing["phrase"] for thing in truth.sample.extra.get("things") or []]
+    if truth.kind != "caption" or len(phrases) < 2:
+        return None
+    said, whole = _only_text(truth.answer), listing(phrases, voice.language)
+    place = said.lower().find(whole.lower())
+    if place < 0:
+        return None
+    gone = voice.pick(range(1, len(phrases)))
+    rest = listing([*phrases[:gone], *phrases[gone + 1 :]], voice.language)
+    return (TextPart(said[:place] + (opened(rest) if said[place].isupper() else rest) + said[place + len(whole) :]),)
 
 
 def _other_name(
