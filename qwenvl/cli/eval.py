@@ -95,7 +95,8 @@ def main(arguments: list[str]) -> int:
 
 
 def run(options: Run) -> int:
-    from qwenvl.eval.runner import ModelAnswerer, open_run, predict
+    from qwenvl.eval.asking import ModelAnswerer
+    from qwenvl.eval.runner import open_run, predict
     from qwenvl.eval.tasks import scenes
     from qwenvl.inference.model import load
 
@@ -120,7 +121,8 @@ def score(options: Score) -> int:
 
 def answers(options: Answers) -> int:
     from qwenvl.eval.answers import draw_questions, page_heading, write_page
-    from qwenvl.eval.runner import ModelAnswerer, ask
+    from qwenvl.eval.asking import ModelAnswerer
+    from qwenvl.eval.runner import ask
     from qwenvl.eval.scorers.scenes import make_scorer
     from qwenvl.eval.tasks import scenes
     from qwenvl.inference.model import load

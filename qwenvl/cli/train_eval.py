@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qwenvl.config import ConfigError
 
 if TYPE_CHECKING:
-    from qwenvl.eval.runner import Answerer
+    from qwenvl.eval.asking import Answerer
     from qwenvl.eval.task import Prediction, Question, Scorer
     from qwenvl.families.spec import Markup
     from qwenvl.models.vlm import VisionLanguageModel
@@ -57,7 +57,7 @@ class SceneEvaluation:
         self.scorer: Scorer | None = None
 
     def __call__(self, model: VisionLanguageModel, step: int) -> Evaluation:
-        from qwenvl.eval.runner import ModelAnswerer
+        from qwenvl.eval.asking import ModelAnswerer
         from qwenvl.inference.model import QwenVL
         from qwenvl.train.build import CHAT_FORMATS
         from qwenvl.train.sight.evaluations import Evaluation

@@ -1,7 +1,8 @@
 """Asking and scoring, apart: replies are saved as they come, and scored from what was saved.
 
-A run's folder holds run.json (what was asked of what, with hashes and versions), predictions.jsonl (one `Prediction` a line)
-and scores.json. Started again with the same settings, a run asks only what has no line yet; scoring needs no model.
+A run's folder holds run.json (what was asked of what, with hashes and versions), predictions.jsonl (one `Prediction` a line; while
+it goes on, one file of each process) and scores.json. Started again with the same settings, a run asks only what has no line yet;
+scoring needs no model.
 """
 
 from __future__ import annotations
@@ -11,84 +12,82 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
+from qwenvl.eval.asking import Answerer
 from qwenvl.eval.report import summary
-from qwenvl.eval.task import Answer, EvaluationError, Prediction, Question, Scorer, chance_levels, frame_of, score_all
+from qwenvl.eval.task import Answer, Decoding, EvaluationError, Prediction, Question, Scorer, chance_levels, frame_of, score_all
 from qwenvl.families.preprocessor import RULE_FILES
-from qwenvl.families.spec import FamilySpec, Markup
-from qwenvl.processing.grid import frame_size, image_grid
+from qwenvl.families.spec import Markup
 from qwenvl.processing.regions import parts_text
 from qwenvl.runtime import atomic_write
-from qwenvl.types import Message, Sample, Style
-
-if TYPE_CHECKING:
-    from qwenvl.inference.model import QwenVL
+from qwenvl.types import Message
 
 PREDICTIONS, RUN, SCORES = "predictions.jsonl", "run.json", "scores.json"
+PART = "predictions.part"
 RUNTIME_KEYS = ("versions",)
 """Parts of run.json that may differ when a run is taken up again: they are recorded, not compared."""
 
 FINGERPRINT_BYTES = 1 << 20
 
 
-class Answerer(Protocol):
-    """What is evaluated: anything that answers Samples, in the style that it was trained in. `spec` says what it can take."""
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which of the questions are this process's own. `wait` returns when all processes have come to it."""
 
-    style: Style
-    markup: Markup
-    spec: FamilySpec
-
-    def frame(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(width, height) that it resizes a picture of `size` to: what places in pixels count in."""
-
-    def answer(self, samples: Sequence[Sample], max_new_tokens: int) -> list[Answer]:
-        """Replies in the order of `samples`, whose last message (the reference answer) must not be looked at."""
-
-
-class ModelAnswerer:
-    """A loaded model as an Answerer: greedy, each question in its own context, in the model's own style."""
-
-    def __init__(self, model: QwenVL) -> None:
-        self.model = model
-        self.style: Style = model.style
-        self.markup = model.markup
-        self.spec = model.spec
-
-    def frame(self, size: tuple[int, int]) -> tuple[int, int]:
-        config = self.model.config
-        return frame_size(image_grid(config, self.spec, *size), config.vision.patch_size)
-
-    def answer(self, samples: Sequence[Sample], max_new_tokens: int) -> list[Answer]:
-        prompts = [self.model.encode(replace(sample, messages=sample.messages[:-1])) for sample in samples]
-        replies = self.model.generate(prompts, max_new_tokens=max_new_tokens)
-        return [Answer(reply.text, reply.finish_reason) for reply in replies]
+    rank: int = 0
+    size: int = 1
+    wait: Callable[[], None] = lambda: None
 
 
 def predict(
-    questions: Sequence[Question], model: Answerer, folder: Path, batch: int, advance: Callable[[int], None] = lambda count: None
-) -> list[Prediction]:
+    questions: Sequence[Question], model: Answerer, folder: Path, batch: int, advance: Callable[[int], None] = lambda count: None,
+    share: Share = Share(),
+) -> list[Prediction]:  # fmt: skip
     """Ask what has no saved reply yet, and return all predictions in the order of `questions`.
 
-    Each batch is written as soon as it is answered, so that an interrupted run loses one batch at most. `advance` is told how
-    many questions have just been settled, the ones found saved first.
+    Each batch is written as soon as it is answered, to a file of this process's own, so that an interrupted run loses one batch at
+    most. When all is answered the first process joins the files into one, in the order of `questions`, whatever was asked when and
+    by whom. `advance` is told how many questions have just been settled, the ones found saved first.
     """
-    saved = {prediction.id: prediction for prediction in read_predictions(folder)}
-    wanted = {question.id for question in questions}
-    if len(wanted) != len(questions):
+    if len({question.id for question in questions}) != len(questions):
         raise EvaluationError("two questions have the same id; their predictions would be mistaken for each other")
-    advance(len(wanted & saved.keys()))
-    with open(folder / PREDICTIONS, "a", encoding="utf-8") as file:
-        for group in batches([question for question in questions if question.id not in saved], batch, model.markup):
-            for prediction in _answer(group, model):
-                saved[prediction.id] = prediction
-                file.write(json.dumps(prediction.to_json(), ensure_ascii=False) + "\n")
-            file.flush()
-            advance(len(group))
-    return [saved[question.id] for question in questions]
+    saved = {prediction.id: prediction for prediction in read_predictions(folder)}
+    own = questions[share.rank :: share.size]
+    advance(sum(question.id in saved for question in own))
+    left = [question for question in own if question.id not in saved]
+    share.wait()  # nobody writes while another still reads
+    if left:
+        with open(folder / f"{PART}{share.rank}.jsonl", "a", encoding="utf-8") as file:
+            for group in batches(left, batch, model.markup):
+                for prediction in _answer(group, model):
+                    file.write(json.dumps(prediction.to_json(), ensure_ascii=False) + "\n")
+                file.flush()
+                advance(len(group))
+    share.wait()
+    if share.rank == 0:
+        join_parts(folder, questions)
+    share.wait()
+    found = {prediction.id: prediction for prediction in read_predictions(folder)}
+    return [found[question.id] for question in questions]
+
+
+def join_parts(folder: Path, questions: Sequence[Question]) -> None:
+    """Make one file of what all processes wrote. Predictions of other questions than these are kept, behind them."""
+    parts = sorted(folder.glob(f"{PART}*.jsonl"))
+    if not parts:
+        return
+    found = {prediction.id: prediction for prediction in read_predictions(folder)}
+    order = [question.id for question in questions if question.id in found]
+    order += [name for name in found if name not in set(order)]
+    with atomic_write(folder / PREDICTIONS) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for name in order:
+            file.write(json.dumps(found[name].to_json(), ensure_ascii=False) + "\n")
+    for part in parts:
+        part.unlink()
 
 
 def ask(questions: Sequence[Question], model: Answerer, batch: int) -> list[Prediction]:
@@ -99,22 +98,25 @@ def ask(questions: Sequence[Question], model: Answerer, batch: int) -> list[Pred
 
 
 def _answer(group: Sequence[Question], model: Answerer) -> list[Prediction]:
-    answers = model.answer([question.sample for question in group], group[0].max_new_tokens)
-    return [to_prediction(question, answer, model.markup) for question, answer in zip(group, answers, strict=True)]
+    return [to_prediction(question, answer, model.markup) for question, answer in zip(group, model.answer(group), strict=True)]
 
 
 def batches(questions: Sequence[Question], size: int, markup: Markup | None = None) -> Iterator[list[Question]]:
-    """Batches of one limit each, of questions and expected answers of like length: short ones do not wait for long ones."""
+    """Batches of one way of decoding each, of questions and expected answers of like length, so that short ones do not wait."""
     if size < 1:
         raise EvaluationError(f"batch size {size}: give 1 or more")
 
-    def length(question: Question) -> tuple[int, str, int, str]:
+    def alike(question: Question) -> tuple[str, str | None]:
+        return repr(question.decoding), question.style
+
+    def length(question: Question) -> tuple[int, tuple[str, str], str, int, str]:
         words = plain_text(question.sample.messages, markup, frame_of(question.truth))
-        return question.max_new_tokens, question.task, len(words), question.id
+        decoding, style = alike(question)
+        return question.decoding.max_new_tokens, (decoding, style or ""), question.task, len(words), question.id
 
     pending: list[Question] = []
     for question in sorted(questions, key=length):
-        if pending and (len(pending) == size or pending[0].max_new_tokens != question.max_new_tokens):
+        if pending and (len(pending) == size or alike(pending[0]) != alike(question)):
             yield pending
             pending = []
         pending.append(question)
@@ -135,7 +137,23 @@ def to_prediction(question: Question, answer: Answer, markup: Markup) -> Predict
         reply=answer.text,
         finish_reason=answer.finish_reason,
         truth=question.truth,
+        decoding=told(question.decoding),
+        **{name: getattr(answer, name) for name in OF_ANSWERS},
     )
+
+
+OF_ANSWERS = ("ranked", "prompt", "prompt_tokens", "image_tokens", "reply_tokens", "pixels", "seconds", "error")
+
+
+def told(decoding: Decoding) -> str:
+    """How answers were drawn, in a few words."""
+    if decoding.rank:
+        return "options ranked by mean log-likelihood"
+    drawn: dict[str, Any] = {"temperature": decoding.temperature, "top_p": decoding.top_p, "min": decoding.min_new_tokens or None}
+    drawn |= {"begin": decoding.begin or None, "stop": list(decoding.stop) or None}
+    how = "greedy" if decoding.temperature is None and decoding.top_p is None else "sampled"
+    more = [f"{name}={value}" for name, value in drawn.items() if value is not None]
+    return " ".join([how, f"max={decoding.max_new_tokens}", *more])
 
 
 def plain_text(messages: Sequence[Message], markup: Markup | None = None, frame: tuple[int, int] | None = None) -> str:
@@ -154,7 +172,7 @@ def open_run(folder: Path, settings: dict[str, Any]) -> None:
         for key in sorted((now.keys() | before.keys()) - set(RUNTIME_KEYS)):
             if now.get(key) != before.get(key):
                 raise EvaluationError(f"{folder} holds another evaluation ({key} differs); give another --out, or remove it")
-    elif (folder / PREDICTIONS).exists():
+    elif read_predictions(folder):
         raise EvaluationError(f"{folder} holds predictions but no {RUN}; give another --out, or remove it")
     else:
         write_json(path, settings)
@@ -182,10 +200,13 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def read_predictions(folder: Path) -> list[Prediction]:
-    """The saved predictions; none where there is no file. A last line cut by a kill is removed, so that it is asked again."""
-    path = folder / PREDICTIONS
-    if not path.exists():
-        return []
+    """The saved predictions, those of all processes, one of each id; none where there is no file."""
+    paths = [path for path in (folder / PREDICTIONS, *sorted(folder.glob(f"{PART}*.jsonl"))) if path.exists()]
+    return list({prediction.id: prediction for path in paths for prediction in _read(path)}.values())
+
+
+def _read(path: Path) -> list[Prediction]:
+    """A last line cut by a kill is removed, so that it is asked again."""
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
     if len(whole) < len(data):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from qwenvl.types import QwenVLError, Sample
+from qwenvl.types import QwenVLError, Sample, Style
 
 Tally = tuple[float, float]
 """(earned, possible) of one reply under one measure. A measure that does not apply to a question is left out."""
@@ -22,6 +22,8 @@ Tally = tuple[float, float]
 CONFIDENCE_Z = 1.959964
 """Two-sided 95 % quantile of the normal distribution."""
 RESAMPLES = 1000
+POOLED_RESAMPLES = 200
+"""Of measures that are no sums, such as mean average precision: each costs as much as the score."""
 CONSTANT_ANSWERS = 32
 """How many of the most frequent reference answers are tried as the one answer to everything."""
 
@@ -31,8 +33,28 @@ class EvaluationError(QwenVLError):
 
 
 @dataclass(frozen=True, slots=True)
+class Decoding:
+    """How an answer is drawn; greedy unless a temperature or top_p is given.
+
+    begin: what the answer starts with, in the model's own markup, as if it had written it. rank: nothing is written; the options
+    are ranked by the mean log-likelihood of their tokens after the prompt.
+    """
+
+    max_new_tokens: int
+    min_new_tokens: int = 0
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    begin: str = ""
+    rank: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
-    """One question to a model. `sample` ends in the reference answer, which is not shown; `truth` is plain data for the scorer."""
+    """One question to a model. `sample` ends in the reference answer, which is not shown; `truth` is plain data for the scorer.
+
+    style: that of the wording, None where it is the model's own. options: what is ranked where decoding.rank says so.
+    """
 
     id: str
     task: str
@@ -40,20 +62,34 @@ class Question:
     language: str
     sample: Sample
     truth: dict[str, Any]
-    max_new_tokens: int
+    decoding: Decoding
+    style: Style | None = None
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A model's reply to one question: its text with markup, and why it ended."""
+    """A model's reply to one question: its text with markup, and why it ended. ranked: mean log-likelihood of each option.
+
+    pixels: (width, height) of each picture or frame as the model saw it. seconds: of its batch, shared out. error: why there is no
+    reply, where a server gave none.
+    """
 
     text: str
     finish_reason: str = "stop"
+    ranked: tuple[float, ...] = ()
+    prompt: str = ""
+    prompt_tokens: int = 0
+    image_tokens: int = 0
+    reply_tokens: int = 0
+    pixels: tuple[tuple[int, int], ...] = ()
+    seconds: float = 0.0
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One line of predictions.jsonl: all that a scorer needs, and the words for a reader."""
+    """One line of predictions.jsonl: all that a scorer needs, the words for a reader, and how the reply came about."""
 
     id: str
     task: str
@@ -64,9 +100,20 @@ class Prediction:
     reply: str
     finish_reason: str
     truth: dict[str, Any]
+    ranked: Sequence[float] = ()
+    prompt: str = ""
+    prompt_tokens: int = 0
+    image_tokens: int = 0
+    reply_tokens: int = 0
+    pixels: Sequence[Sequence[int]] = ()
+    decoding: str = ""
+    seconds: float = 0.0
+    error: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """What is empty is left out."""
+        optional = {"ranked", "prompt", "prompt_tokens", "image_tokens", "reply_tokens", "pixels", "decoding", "seconds", "error"}
+        return {name: value for name, value in asdict(self).items() if value or name not in optional}
 
 
 def frame_of(truth: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -76,6 +123,15 @@ def frame_of(truth: Mapping[str, Any]) -> tuple[int, int] | None:
 
 Scorer = Callable[[Prediction], Mapping[str, Tally]]
 """Prediction -> {measure: (earned, possible)}. Pure: no model, no file, no clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """A measure that is no sum over questions: units (a question, a picture with all that was asked of it), and what they are
+    together. `value` must take any selection of the units, with repetitions: its interval is a bootstrap over them."""
+
+    units: tuple[Any, ...]
+    value: Callable[[Sequence[Any]], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +171,17 @@ def summarise(tallies: Sequence[Tally], seed: int = 0) -> Score:
     ratios = earned[drawn].sum(axis=1)[sums > 0] / sums[sums > 0]
     low, high = (float(bound) for bound in np.quantile(ratios, (0.025, 0.975)))
     return Score(value, len(tallies), float(possible.sum()), low, high, "bootstrap")
+
+
+def summarise_pooled(pooled: Pooled, seed: int = 0) -> Score:
+    """The value of all units, with the percentile bootstrap over them. Raises EvaluationError where there is no unit."""
+    if not pooled.units:
+        raise EvaluationError("nothing to score: no unit of this measure was answered")
+    value, count = pooled.value(pooled.units), len(pooled.units)
+    rng = np.random.default_rng(seed)
+    resampled = [pooled.value([pooled.units[i] for i in rng.integers(0, count, count)]) for _ in range(POOLED_RESAMPLES)]
+    low, high = (float(bound) for bound in np.quantile(resampled, (0.025, 0.975)))
+    return Score(value, count, float(count), low, high, "bootstrap")
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:

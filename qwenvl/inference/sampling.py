@@ -6,7 +6,7 @@ Greedy unless a caller asks for sampling. Randomness comes from a torch.Generato
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,8 @@ class GenerationOptions:
 
     Greedy when none of temperature, top_p and top_k is given; giving one of them samples (temperature 1 unless given;
     temperature 0 is greedy again). top_k 0 and top_p 1 keep every token. repetition_penalty acts on the text tokens of
-    the prompt and the answer so far. max_new_tokens None means the checkpoint's own limit, cut to what the context leaves.
+    the prompt and the answer so far. max_new_tokens None means the checkpoint's own limit, cut to what the context leaves. Before
+    min_new_tokens no token ends the answer.
     stop holds strings that end an answer; they are not part of it. seed None draws a fresh one.
     """
 
@@ -35,6 +36,7 @@ class GenerationOptions:
     top_k: int | None = None
     repetition_penalty: float = 1.0
     max_new_tokens: int | None = None
+    min_new_tokens: int = 0
     stop: tuple[str, ...] = ()
     seed: int | None = None
 
@@ -50,6 +52,7 @@ class GenerationOptions:
         _check("top_k", self.top_k, 0, math.inf, "0 (off) or more", whole=True)
         _check("repetition_penalty", self.repetition_penalty, 0.0, math.inf, "more than 0 (1 is off)", open_below=True)
         _check("max_new_tokens", self.max_new_tokens, 1, math.inf, "1 or more", whole=True)
+        _check("min_new_tokens", self.min_new_tokens, 0, math.inf, "0 or more", whole=True)
         _check("seed", self.seed, 0, 2**63 - 1, "from 0 to 2**63 - 1", whole=True)
 
     @classmethod
@@ -90,7 +93,10 @@ def new_generator(seed: int | None) -> torch.Generator:
     return generator
 
 
-def choose_token(logits: torch.Tensor, history: Sequence[int], options: GenerationOptions, generator: torch.Generator) -> int:
+def choose_token(
+    logits: torch.Tensor, history: Sequence[int], options: GenerationOptions, generator: torch.Generator,
+    forbidden: Collection[int] = (),
+) -> int:  # fmt: skip
     """The next token id from logits (vocab,) of one sequence; `history` holds the ids that the penalty acts on."""
     import torch
 
@@ -98,6 +104,8 @@ def choose_token(logits: torch.Tensor, history: Sequence[int], options: Generati
     if not torch.isfinite(scores).all():
         raise QwenVLError("the model's logits are not finite: the checkpoint is damaged or its dtype overflows; try dtype float32")
     scores = penalise(scores, history, options.repetition_penalty)
+    if forbidden:
+        scores = scores.index_fill(0, torch.tensor(sorted(forbidden)), -math.inf)
     if options.greedy:
         return int(scores.argmax())
     probabilities = distribution(scores, options)

@@ -48,7 +48,8 @@ class Draft:
 
         A stop id is taken but is no part of the answer.
         """
-        token = choose_token(logits, self.history, self.options, self.generator)
+        too_early = self.stop_ids if len(self.tokens) < self.options.min_new_tokens else frozenset[int]()
+        token = choose_token(logits, self.history, self.options, self.generator, too_early)
         if token in self.stop_ids:
             self.finish_reason = "stop"
             return self.stream.finish() if self.stream else ""

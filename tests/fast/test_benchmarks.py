@@ -1,53 +1,129 @@
-"""How the harness measures: in turn, per unit of work, ours against each peer."""
+"""Every benchmark on a few rows in its true format: a model that knows the key gets the most, one that babbles the least, and the
+exact prompt of every wording stays what it was."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from benchmarks.harness import Case, measure, table
+from qwenvl.eval.asking import begin_of, with_specials
+from qwenvl.eval.benchmark import Benchmark, questions
+from qwenvl.eval.runner import ask, plain_text
+from qwenvl.eval.scoring import score_benchmark
+from qwenvl.eval.task import Answer, Question
+from qwenvl.eval.tasks import MODULES, NAMES, benchmark_named
+from qwenvl.families import family_of_preset, find_preset
+from qwenvl.processing.chat import render
+from qwenvl.processing.tokenizer import Tokenizer
+from qwenvl.weights.hub import resolve
+from tests.fast.eval_fixtures import Fixture
+
+SNAPSHOTS = Path(__file__).parent / "eval_fixtures" / "prompts"
+PRESETS = ("qwen-vl-nano", "qwen2-vl-nano", "qwen2.5-vl-nano")
 
 
-class Clock:
-    """A clock that only moves when work is done."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.order: list[str] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def work(self, name: str, seconds: float) -> None:
-        self.order.append(name)
-        self.now += seconds
+@cache
+def fixtures() -> dict[str, Fixture]:
+    found: dict[str, Fixture] = {}
+    for module in MODULES:
+        found |= import_module(f"tests.fast.eval_fixtures.{module}").FIXTURES
+    return found
 
 
-def two_variants(clock: Clock, repeats: int = 1, units: int = 1) -> Case:
-    variants = {"ours": lambda: clock.work("ours", 0.1), "peer": lambda: clock.work("peer", 0.3)}
-    return Case("case", "token", variants, units=units, repeats=repeats, agreement=lambda: 1e-6)
+class Key:
+    """Says word for word what a perfect model would say."""
+
+    def __init__(self, preset: str = "qwen-vl-nano", chat: bool = False) -> None:
+        self.style: Any = "chat" if chat else "raw"
+        self.markup, self.spec = find_preset(preset).markup, family_of_preset(find_preset(preset))
+
+    def frame(self, size: tuple[int, int]) -> tuple[int, int]:
+        return size
+
+    def answer(self, asked: Sequence[Question]) -> list[Answer]:
+        return [self._one(question) for question in asked]
+
+    def _one(self, question: Question) -> Answer:
+        frame = tuple(question.truth["frame"]) if "frame" in question.truth else None
+        said = plain_text([question.sample.messages[-1]], self.markup, frame)
+        if question.options:
+            # Only one of them is the answer.
+            return Answer(said, ranked=tuple(-1.0 if option == said else -2.0 for option in question.options))
+        return Answer(said.strip())
 
 
-def test_variants_are_warmed_up_and_interleaved() -> None:
-    clock = Clock()
-    measure(two_variants(clock), rounds=3, clock=clock)
-    assert clock.order == ["ours", "peer"] * 4
+class Babbler(Key):
+    def __init__(self, words: str, preset: str = "qwen-vl-nano") -> None:
+        super().__init__(preset)
+        self.words = words
+
+    def _one(self, question: Question) -> Answer:
+        if question.options:
+            said = plain_text([question.sample.messages[-1]], self.markup)
+            wrong = [option for option in question.options if option != said]
+            return Answer(wrong[0], ranked=tuple(-1.0 if option == wrong[0] else -2.0 for option in question.options))
+        return Answer(self.words)
 
 
-def test_times_are_milliseconds_per_unit() -> None:
-    clock = Clock()
-    result = measure(two_variants(clock, repeats=5, units=10), rounds=2, clock=clock)
-    assert result.times["ours"] == pytest.approx([10.0, 10.0])
-    assert result.speedups == pytest.approx({"peer": 3.0})
+def asked_of(benchmark: Benchmark, folder: Path, split: str, version: str, answerer: Any) -> list[Question]:
+    return list(questions(benchmark, folder, split, version, answerer))
 
 
-def test_one_slow_round_does_not_move_the_median() -> None:
-    clock = Clock()
-    delays = iter([0.1, 0.1, 9.0, 0.1])
-    case = Case("case", "step", {"ours": lambda: clock.work("ours", next(delays)), "peer": lambda: clock.work("peer", 0.2)})
-    assert measure(case, rounds=3, clock=clock).speedups["peer"] == pytest.approx(2.0)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_key_gets_the_most_and_nonsense_the_least(name: str, tmp_path: Path) -> None:
+    fixture, benchmark = fixtures()[name], benchmark_named(name)
+    fixture.build(tmp_path)
+    for version in benchmark.prompts:
+        for answerer, expected in ((Key(), fixture.best), (Babbler(fixture.nonsense), fixture.worst)):
+            found = asked_of(benchmark, tmp_path, fixture.split, version, answerer)
+            assert found and len(found) == (fixture.questions or len(found))
+            predictions = ask(found, answerer, batch=8)
+            if fixture.submission:
+                assert benchmark.submit is not None
+                assert set(benchmark.submit(predictions)) == set(fixture.submission)
+                continue
+            scores = score_benchmark(benchmark, predictions, answerer.markup)
+            for measure, value in expected.items():
+                assert scores[measure].value == pytest.approx(value, abs=0.02), (version, measure)
+            assert benchmark.measure in expected
 
 
-def test_the_table_says_who_was_faster_and_whether_they_agree() -> None:
-    clock = Clock()
-    rows = table([measure(two_variants(clock), rounds=1, clock=clock)]).splitlines()
-    assert rows[-1] == "| case | 100.00 ms/token | peer | 300.00 ms/token | 3.00x | 1e-06 |"
+@pytest.mark.parametrize("name", NAMES)
+def test_prompts_are_what_they_were(name: str, tmp_path: Path) -> None:
+    path = SNAPSHOTS / f"{name}.json"
+    assert path.is_file(), f"write it with: python -m tests.fast.eval_fixtures.snapshot {name}"
+    assert prompts_of(name, tmp_path) == json.loads(path.read_text(encoding="utf-8"))
+
+
+def prompts_of(name: str, folder: Path) -> dict[str, Any]:
+    """Wording -> preset -> the text with its picture slots, and the ids, of the first question."""
+    fixture, benchmark = fixtures()[name], benchmark_named(name)
+    fixture.build(folder)
+    return {
+        version: {preset: written(asked_of(benchmark, folder, fixture.split, version, Key(preset))[0], Key(preset)) for preset in PRESETS}
+        | {"source": prompt.source}
+        for version, prompt in benchmark.prompts.items()
+    }
+
+
+def written(question: Question, key: Key) -> dict[str, Any]:
+    """The prompt as the renderer writes it, one slot a picture."""
+    tokenizer = shipped_tokenizer()
+    sample = replace(question.sample, messages=question.sample.messages[:-1])
+    counts, frames = [1] * len(sample.visuals), [(1000, 1000)] * len(sample.visuals)
+    style = question.style or key.style
+    rendered = render(sample, tokenizer, key.spec, style, counts, markup=key.markup, frames=frames, for_generation=True)
+    ids = list(rendered.input_ids) + with_specials(tokenizer, begin_of(question.decoding, key.markup))
+    return {"text": tokenizer.decode(ids), "ids": [int(index) for index in ids]}
+
+
+@cache
+def shipped_tokenizer() -> Tokenizer:
+    return Tokenizer.from_folder(resolve("qwen-vl-nano"))

@@ -14,10 +14,10 @@ import pytest
 from qwenvl.cli.main import main
 from qwenvl.data.tasks import has_phrasings
 from qwenvl.eval.answers import SHEET_BYTES, draw_questions, write_page
+from qwenvl.eval.asking import ModelAnswerer
 from qwenvl.eval.report import MAIN, table
 from qwenvl.eval.runner import (
     PREDICTIONS,
-    ModelAnswerer,
     batches,
     fingerprint,
     open_run,
@@ -28,12 +28,12 @@ from qwenvl.eval.runner import (
     to_prediction,
 )
 from qwenvl.eval.scorers.scenes import make_scorer, named_values, split_strings
-from qwenvl.eval.task import Answer, EvaluationError, Prediction, Question
+from qwenvl.eval.task import Answer, Decoding, EvaluationError, Prediction, Question
 from qwenvl.eval.tasks import scenes
 from qwenvl.families import family_of_preset, find_preset
 from qwenvl.families.spec import Markup
 from qwenvl.inference.model import load
-from qwenvl.types import Message, Sample, Style
+from qwenvl.types import Message, Style
 from tests.fast.tiny import write_tiny
 
 LIMIT, SEED = 8, 7
@@ -52,7 +52,8 @@ class Oracle:
     def frame(self, size: tuple[int, int]) -> tuple[int, int]:
         return 9 * size[0], 7 * size[1]
 
-    def answer(self, samples: Sequence[Sample], max_new_tokens: int) -> list[Answer]:
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        samples = [question.sample for question in questions]
         frames = [self.frame(sample.images[0].image.size) if sample.images else None for sample in samples]
         said = [plain_text([sample.messages[-1]], self.markup, frame) for sample, frame in zip(samples, frames, strict=True)]
         return [Answer(text.strip()) for text in said]
@@ -63,8 +64,8 @@ class Babbler(Oracle):
         super().__init__(style, preset)
         self.words = words
 
-    def answer(self, samples: Sequence[Sample], max_new_tokens: int) -> list[Answer]:
-        return [Answer(self.words) for _ in samples]
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        return [Answer(self.words) for _ in questions]
 
 
 class Killed(Oracle):
@@ -74,11 +75,11 @@ class Killed(Oracle):
         super().__init__(style)
         self.left = batches
 
-    def answer(self, samples: Sequence[Sample], max_new_tokens: int) -> list[Answer]:
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
         if not self.left:
             raise KeyboardInterrupt
         self.left -= 1
-        return super().answer(samples, max_new_tokens)
+        return super().answer(questions)
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +255,7 @@ def test_batches_share_a_limit_and_hold_every_question_once(asked: dict[Style, l
     assert sorted(question.id for group in groups for question in group) == sorted(question.id for question in asked["raw"])
     for group in groups:
         assert len(group) <= 16
-        assert len({question.max_new_tokens for question in group}) == 1
+        assert len({question.decoding for question in group}) == 1
     with pytest.raises(EvaluationError):
         list(batches(asked["raw"], 0))
 
@@ -335,15 +336,19 @@ def test_the_command_measures_a_model_and_scores_again(tiny: str, tmp_path: Path
 
 def test_a_batch_of_questions_is_answered_as_each_alone(tiny: str) -> None:
     model = ModelAnswerer(load(tiny, device="cpu"))
-    samples = [question.sample for question in scenes.main_questions(1, SEED, Oracle("raw"))[:6]]
-    assert model.answer(samples, 4) == [model.answer([sample], 4)[0] for sample in samples]
+    asked = [replace(question, decoding=Decoding(4)) for question in scenes.main_questions(1, SEED, Oracle("raw"))[:6]]
+    assert timeless(model.answer(asked)) == timeless([model.answer([question])[0] for question in asked])
+
+
+def timeless(answers: Sequence[Answer]) -> list[Answer]:
+    return [replace(answer, seconds=0.0) for answer in answers]
 
 
 def test_the_reference_answer_is_never_shown(tiny: str) -> None:
     model = ModelAnswerer(load(tiny, device="cpu"))
-    sample = scenes.main_questions(1, SEED, Oracle("raw"))[0].sample
-    other = replace(sample, messages=(*sample.messages[:-1], Message.of("assistant", "quite another")))
-    assert model.answer([sample], 8) == model.answer([other], 8)
+    question = replace(scenes.main_questions(1, SEED, Oracle("raw"))[0], decoding=Decoding(8))
+    other = replace(question.sample, messages=(*question.sample.messages[:-1], Message.of("assistant", "quite another")))
+    assert timeless(model.answer([question])) == timeless(model.answer([replace(question, sample=other)]))
 
 
 def test_the_command_writes_the_page_of_answers(tiny: str, tmp_path: Path) -> None:

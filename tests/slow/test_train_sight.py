@@ -15,7 +15,8 @@ import yaml
 from qwenvl.cli.main import main
 from qwenvl.cli.train_eval import SEED, mean_scores
 from qwenvl.config import ConfigError
-from qwenvl.eval.runner import ModelAnswerer, ask
+from qwenvl.eval.asking import ModelAnswerer
+from qwenvl.eval.runner import ask
 from qwenvl.eval.scorers.scenes import make_scorer
 from qwenvl.eval.tasks import scenes
 from qwenvl.inference.model import load

@@ -38,9 +38,10 @@ from qwenvl.data.synth.names import COLOURS, EMOJI, SHAPES, counted
 from qwenvl.data.synth.scene import Scene, SceneSpec, generate_scene, spec_hash
 from qwenvl.data.tasks import LANGUAGES, POINTING, has_phrasings
 from qwenvl.data.tasks import questions as draw_samples
+from qwenvl.eval.asking import Answerer
 from qwenvl.eval.report import MAIN
-from qwenvl.eval.runner import Answerer, plain_text
-from qwenvl.eval.task import EvaluationError, Question, frame_of
+from qwenvl.eval.runner import plain_text
+from qwenvl.eval.task import Decoding, EvaluationError, Question, frame_of
 from qwenvl.processing.regions import style_of
 from qwenvl.types import Sample, Style
 
@@ -159,7 +160,7 @@ def settings(asked: Sequence[Question], limit: int, seed: int, answerer: Answere
     digest = hashlib.sha256()
     for question in sorted(asked, key=lambda question: question.id):
         words = plain_text(question.sample.messages, answerer.markup, frame_of(question.truth))
-        digest.update(f"{question.id}\t{question.max_new_tokens}\t{words}\n".encode())
+        digest.update(f"{question.id}\t{question.decoding.max_new_tokens}\t{words}\n".encode())
     specs = dict(_spec_of(block) for block in blocks_of(answerer))
     return {
         "task": NAME, "n": limit, "seeds": [seed], "questions": len(asked), "style": answerer.style, "decoding": "greedy",
@@ -206,7 +207,7 @@ def _about(shown: Scene | Clip, block: Block, answerer: Answerer) -> Iterator[Qu
             if sample is not None:
                 identity = f"{block.condition}/{task}/{language}/{shown.index:05d}"
                 sample = replace(for_markup(sample, answerer.markup), id=identity)
-                yield Question(identity, task, block.condition, language, sample, {**sample.extra, **frame}, limit)
+                yield Question(identity, task, block.condition, language, sample, {**sample.extra, **frame}, Decoding(limit))
 
 
 def _draw(shown: Scene | Clip, task: str, language: Language, style: Style, held_out_phrasing: bool) -> Sample | None:

@@ -1,0 +1,156 @@
+"""Who is asked: anything that answers questions, and a loaded model as such."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from qwenvl.eval.task import Answer, Decoding, EvaluationError, Question
+from qwenvl.families.spec import FamilySpec, Markup
+from qwenvl.processing.grid import frame_size, image_grid
+from qwenvl.types import Style
+
+if TYPE_CHECKING:
+    from qwenvl.inference.model import QwenVL
+    from qwenvl.processing.tokenizer import Tokenizer
+    from qwenvl.types import Encoded
+
+
+class Answerer(Protocol):
+    """What is evaluated: anything that answers questions, in the style that it was trained in unless they say otherwise. `spec`
+    says what it can take."""
+
+    style: Style
+    markup: Markup
+    spec: FamilySpec
+
+    def frame(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) that it resizes a picture of `size` to: what places in pixels count in."""
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """Answers in the order of `questions`, all of one `decoding`. The last message of a sample, the reference answer, must not
+        be looked at."""
+
+
+class ModelAnswerer:
+    """A loaded model as an Answerer, each question in its own context."""
+
+    def __init__(self, model: QwenVL) -> None:
+        self.model = model
+        self.style: Style = model.style
+        self.markup = model.markup
+        self.spec = model.spec
+
+    def frame(self, size: tuple[int, int]) -> tuple[int, int]:
+        config = self.model.config
+        return frame_size(image_grid(config, self.spec, *size), config.vision.patch_size)
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        began = time.perf_counter()
+        answers = self._rank(questions) if questions[0].decoding.rank else self._write(questions)
+        share = (time.perf_counter() - began) / len(questions)
+        return [replace(answer, seconds=round(share, 4)) for answer in answers]
+
+    def _write(self, questions: Sequence[Question]) -> list[Answer]:
+        decoding = questions[0].decoding
+        prompts = [self._prompt(question) for question in questions]
+        replies = self.model.generate(
+            prompts,
+            max_new_tokens=decoding.max_new_tokens,
+            min_new_tokens=decoding.min_new_tokens,
+            temperature=decoding.temperature,
+            top_p=decoding.top_p,
+            stop=decoding.stop,
+            # Drawn, not greedy, an answer is the same again however questions are batched.
+            seed=None if decoding.temperature is None and decoding.top_p is None else 0,
+        )
+        return [
+            replace(
+                self._asked(prompt), text=begin_of(decoding, self.markup) + reply.text, finish_reason=reply.finish_reason,
+                reply_tokens=len(reply.tokens),
+            )
+            for prompt, reply in zip(prompts, replies, strict=True)
+        ]
+
+    def _prompt(self, question: Question) -> Encoded:
+        sample = replace(question.sample, messages=question.sample.messages[:-1])
+        encoded = self.model.encode(sample, question.style)
+        begin = begin_of(question.decoding, self.markup)
+        return self._begun(encoded, begin) if begin else encoded
+
+    def _begun(self, encoded: Encoded, begin: str) -> Encoded:
+        """The prompt with the first tokens of the answer behind it."""
+        import numpy as np
+
+        from qwenvl.processing.positions import next_position
+        from qwenvl.types import IGNORE_INDEX
+
+        ids = np.array(with_specials(self.model.need_processor().tokenizer, begin), dtype=encoded.input_ids.dtype)
+        start = next_position(encoded.position_ids)
+        positions = np.tile(np.arange(start, start + len(ids), dtype=encoded.position_ids.dtype), (3, 1))
+        return encoded.with_(
+            input_ids=np.concatenate([encoded.input_ids, ids]),
+            labels=np.concatenate([encoded.labels, np.full(len(ids), IGNORE_INDEX, dtype=encoded.labels.dtype)]),
+            position_ids=np.concatenate([encoded.position_ids, positions], axis=1),
+        )
+
+    def _rank(self, questions: Sequence[Question]) -> list[Answer]:
+        answers = []
+        for question in questions:
+            if not question.options:
+                raise EvaluationError(f"{question.id}: its options are to be ranked, and it has none")
+            means = [self._mean_log_likelihood(question, option) for option in question.options]
+            best = max(range(len(means)), key=means.__getitem__)
+            prompt = self._prompt(question)
+            answers.append(replace(self._asked(prompt), text=question.options[best], ranked=tuple(means)))
+        return answers
+
+    def _mean_log_likelihood(self, question: Question, option: str) -> float:
+        """Of the option's own tokens after the prompt, as the model would go on writing; not of what ends an answer."""
+        prompt = self._begun(self._prompt(question), option)
+        own = len(prompt) - len(self._prompt(question))
+        logits = self.model.forward(prompt)[-own - 1 : -1]
+        targets = prompt.input_ids[-own:].tolist()
+        log_probs = logits.log_softmax(-1)
+        return float(sum(log_probs[place, token] for place, token in enumerate(targets)) / own)
+
+    def _asked(self, prompt: Encoded) -> Answer:
+        """What is known of a question before it is answered."""
+        side = self.model.config.vision.patch_size
+        sizes = tuple(frame_size(grid, side) for grid in prompt.grids.tolist())
+        text = self.model.need_processor().tokenizer.decode(folded(prompt, self.model.config))
+        return Answer("", prompt=text, prompt_tokens=len(prompt), image_tokens=len(prompt.visual_slots), pixels=sizes)
+
+
+BOX = "<box>"
+
+
+def begin_of(decoding: Decoding, markup: Markup) -> str:
+    """What an answer begins with, in the markup of the model that is asked; nothing where its markup has no tag for it."""
+    if BOX in decoding.begin and markup.style != "tags":
+        return ""
+    return decoding.begin.replace(BOX, markup.box[0])
+
+
+def with_specials(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Ids of a text in which the names of special tokens are these tokens."""
+    names = sorted((name for name in tokenizer.specials if name in text), key=len, reverse=True)
+    pieces = re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
+    ids: list[int] = []
+    for piece in pieces:
+        ids += [tokenizer.special(piece)] if piece in names else tokenizer.encode(piece)
+    return ids
+
+
+def folded(prompt: Encoded, config: Any) -> list[int]:
+    """The ids with one placeholder for each picture, as a reader wants to see them."""
+    import numpy as np
+
+    slots = prompt.visual_slots
+    if not len(slots):
+        return list(prompt.input_ids.tolist())
+    repeated = slots[1:][np.diff(slots) == 1]
+    return list(np.delete(prompt.input_ids, repeated).tolist())
