@@ -34,6 +34,9 @@ class Answerer(Protocol):
         """Answers in the order of `questions`, all of one `decoding`. The last message of a sample, the reference answer, must not
         be looked at."""
 
+    def written(self, question: Question) -> str:
+        """The prompt as the model gets it, for a reader: a picture is one slot."""
+
 
 class ModelAnswerer:
     """A loaded model as an Answerer, each question in its own context."""
@@ -53,6 +56,9 @@ class ModelAnswerer:
         answers = self._rank(questions) if questions[0].decoding.rank else self._write(questions)
         share = (time.perf_counter() - began) / len(questions)
         return [replace(answer, seconds=round(share, 4)) for answer in answers]
+
+    def written(self, question: Question) -> str:
+        return self._asked(self._prompt(question)).prompt
 
     def _write(self, questions: Sequence[Question]) -> list[Answer]:
         decoding = questions[0].decoding

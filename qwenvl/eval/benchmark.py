@@ -73,6 +73,10 @@ class Prompt:
             raise EvaluationError(f"{item.id}: the wording speaks of {error}, which the item has not") from None
         return tuple(_placed(words, item))
 
+    def opening(self, item: Item) -> list[Message]:
+        """The turn before all others, where there is one. A wording that tells of the picture's size there is a class of its own."""
+        return [] if self.system is None else [Message.of("system", self.system)]
+
 
 def _placed(words: str, item: Item) -> Iterator[Part]:
     pieces = words.split(IMAGE_MARK)
@@ -163,8 +167,9 @@ class Shots:
 
 
 def questions(
-    benchmark: Benchmark, folder: Path, split: str, version: str, answerer: Answerer, shots: Shots = Shots(), limit: int | None = None
-) -> Iterator[Question]:
+    benchmark: Benchmark, folder: Path, split: str, version: str, answerer: Answerer, shots: Shots = Shots(),
+    limit: int | None = None,
+) -> Iterator[Question]:  # fmt: skip
     """The questions of a split to a model, in the order of its files. Raises what `Read` raises, and EvaluationError for examples
     that are not to be had."""
     from qwenvl.eval.shots import draw_shots
@@ -184,7 +189,7 @@ def question_of(
 
     Where the model writes places in pixels of a resized picture, truth["frame"] has the size that it gives the item's first one.
     """
-    turns: list[Message] = [] if prompt.system is None else [Message.of("system", prompt.system)]
+    turns = prompt.opening(item)
     if prompt.style == "raw":
         before: list[Part] = []
         for example in examples:

@@ -55,24 +55,24 @@ def _example(content: bytes) -> dict[str, list[Any]]:
 
 def _values(feature: bytes) -> list[Any]:
     """What a Feature holds: one of three lists."""
-    for number, _, content in _fields(feature):
+    for number, _, content in fields(feature):
         if number == 1:
             return _all(content, 1)
         if number == 2:
-            packed = b"".join(value for _, _, value in _fields(content))
+            packed = b"".join(value for _, _, value in fields(content))
             return list(struct.unpack(f"<{len(packed) // 4}f", packed))
         if number == 3:
             return [
-                _signed(value) for _, wire, item in _fields(content) for value in ([item] if wire == VARINT else _varints(item))
+                _signed(value) for _, wire, item in fields(content) for value in ([item] if wire == VARINT else _varints(item))
             ]
     return []
 
 
 def _all(content: bytes, number: int) -> list[bytes]:
-    return [value for found, wire, value in _fields(content) if found == number and wire == BYTES]
+    return [value for found, wire, value in fields(content) if found == number and wire == BYTES]
 
 
-def _fields(content: bytes) -> Iterator[tuple[int, int, Any]]:
+def fields(content: bytes) -> Iterator[tuple[int, int, Any]]:
     """(field number, wire type, value) of a message."""
     place = 0
     while place < len(content):

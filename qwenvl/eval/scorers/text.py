@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 
 SENTENCE_ENDS = " \t\n.,;:!?。、"  # NFKC has already turned full-width ，；：！？ into these
 QUOTES = "\"'“”‘’«»「」『』`"
@@ -65,15 +65,36 @@ def similarity(reply: str, expected: str) -> float:
     return 1.0 - edit_distance(reply, expected) / longer if longer else 1.0
 
 
-def edit_distance(first: str, second: str) -> int:
-    """Levenshtein distance: the fewest insertions, deletions and replacements of one character."""
-    previous = list(range(len(second) + 1))
-    for row, letter in enumerate(first, start=1):
-        current = [row]
-        for column, other in enumerate(second, start=1):
-            current.append(min(previous[column] + 1, current[-1] + 1, previous[column - 1] + (letter != other)))
-        previous = current
-    return previous[-1]
+def edit_distance(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
+    """Levenshtein distance: the fewest insertions, deletions and replacements of one character, or of one item of a list.
+
+    A whole column of the table of distances at a time, as the bits of an integer (Myers, J. ACM 46, 1999, in the form of Hyyrö,
+    2003): two pages of 5000 characters take some hundredths of a second.
+    """
+    start, shorter = 0, min(len(first), len(second))
+    while start < shorter and first[start] == second[start]:
+        start += 1
+    end = 0
+    while end < shorter - start and first[-1 - end] == second[-1 - end]:
+        end += 1
+    down, across = first[start : len(first) - end], second[start : len(second) - end]
+    if not down or not across:
+        return len(down) or len(across)
+    places: dict[Hashable, int] = {}
+    for number, item in enumerate(down):
+        places[item] = places.get(item, 0) | 1 << number
+    full, last = (1 << len(down)) - 1, 1 << (len(down) - 1)
+    # Where, down a column, a distance is one more (or one less) than the one above it.
+    more, less, distance = full, 0, len(down)
+    for item in across:
+        same = places.get(item, 0)
+        diagonal = ((((same & more) + more) ^ more) | same | less) & full
+        grows, shrinks = less | (full & ~(diagonal | more)), diagonal & more
+        distance += bool(grows & last) - bool(shrinks & last)
+        grows = grows << 1 | 1
+        more = (shrinks << 1 | ~(diagonal | grows)) & full
+        less = grows & diagonal & full
+    return distance
 
 
 def _whole_words(phrase: str) -> str:

@@ -15,7 +15,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "text_vqa": ("textvqa", "docvqa", "infovqa", "chartqa", "ocrvqa", "ai2d"),
     "captions": ("nocaps", "flickr30k", "flickr30k_cn", "coco_cn"),
     "grounding": ("refcoco", "refcoco_plus", "refcocog", "grit_refexp"),
-    "detection": ("odinw13", "countbench", "pixmo_points"),
+    "detection": ("odinw13",),
+    "pointing": ("countbench", "pointbench"),
     "choices": ("scienceqa_img", "seed_bench", "mmbench", "mmbench_v11", "mmmu_val", "mmmu_pro", "mmstar", "realworldqa"),
     "maths": ("mathvista", "mathvision"),
     "truthfulness": ("mme", "hallusionbench", "pope"),
@@ -25,9 +26,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     "judged": ("touchstone",),
     "videos": (
         "videomme", "mvbench", "egoschema", "lvbench", "perception_test", "mlvu", "longvideobench", "tempcompass",
-        "charades_sta",
     ),
-    "agents": ("screenspot", "screenspot_pro", "aitz", "androidcontrol"),
+    "temporal": ("charades_sta",),
+    "screens": ("screenspot", "screenspot_pro"),
+    "agents": ("aitz", "androidcontrol"),
 }  # fmt: skip
 """Module -> the benchmarks that its dictionary BENCHMARKS holds."""
 

@@ -1,0 +1,274 @@
+"""What `qwenvl eval score`, `report`, `explain`, `check` and `tasks` do. None of them needs a model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from qwenvl.cli.eval_run import ROOT
+from qwenvl.cli.options import Flag, Text
+from qwenvl.cli.progress import progress
+
+if TYPE_CHECKING:
+    from qwenvl.eval.page import Reported
+    from qwenvl.eval.runs import ScoredRun
+
+
+@dataclass(frozen=True)
+class Score:
+    """Score the answers saved by an earlier run again. No model is needed.
+
+    Where a benchmark withholds its answers, the file for its server is written instead.
+    """
+
+    folder: tyro.conf.Positional[Path]
+    """The folder of that run."""
+    json: Flag = False
+    """Print JSON instead of a table."""
+    markdown: Flag = False
+    """Print a section for a Markdown page instead."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write a page about runs: our numbers beside the published ones, a radar chart, histograms, samples with boxes."""
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs, or one that holds some."""
+    out: Path = Path("runs/eval/report.html")
+    """The page; a Markdown table and JSON go beside it."""
+    data: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Where the benchmarks' files are, for the pictures of the samples; by default where the runs found them."""
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Say what differs between two runs of one benchmark, and on which questions."""
+
+    first: tyro.conf.Positional[Path]
+    """The folder of one run."""
+    second: tyro.conf.Positional[Path]
+    """The folder of the other."""
+    count: int = 10
+    """How many questions to show."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Say whether the files of benchmarks lie where they must and can be read: one line for each split."""
+
+    tasks: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Benchmarks; by default all."""
+    data: Path = ROOT
+    """The folder in which each benchmark has one of its own."""
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """List the benchmarks, or tell all about one: splits, wordings and their sources, where its files are got."""
+
+    name: tyro.conf.Positional[Text] = None
+    """A benchmark."""
+
+
+def score(options: Score) -> int:
+    return show(options.folder, options.json, options.markdown)
+
+
+def show(folder: Path, as_json: bool, as_markdown: bool = False) -> int:
+    """Score what the folder holds, save scores.json there, and print it."""
+    from qwenvl.eval.runner import read_run
+    from qwenvl.eval.tasks import SCENES
+
+    if read_run(folder)["task"] == SCENES:
+        return _show_scenes(folder, as_json, as_markdown)
+    from qwenvl.eval.runs import score_folder, write_submission
+
+    scored = score_folder(folder)
+    if not scored.complete:
+        answered, wanted = len(scored.predictions), scored.run["questions"]
+        print(f"qwenvl: {answered} of {wanted} questions are answered; the scores are of those", file=sys.stderr)
+    if scored.failed:
+        print(f"qwenvl: {scored.failed} questions got no answer and earned nothing", file=sys.stderr)
+    if not scored.scores:
+        for path in write_submission(scored):
+            print(f"answers are withheld; hand in {path}")
+        return 0
+    if as_json:
+        print(json.dumps(scored.to_json(), ensure_ascii=False, indent=1))
+        return 0
+    from qwenvl.eval.page import markdown
+
+    if as_markdown:
+        print(markdown([scored]), end="")
+        return 0
+    from rich.console import Console
+
+    Console().print(_table(scored))
+    print(f"answers and scores: {folder}")
+    return 0
+
+
+def _table(scored: ScoredRun) -> Any:
+    from rich.table import Table
+
+    from qwenvl.eval.page import bounds_of, value_of
+
+    benchmark = scored.benchmark
+    grid = Table(title=f"{scored.run['model']} on {benchmark.title}, {scored.run['split']}")
+    for name in ("", "ours", "95 %", "published", "questions"):
+        grid.add_column(name, justify="left" if not name else "right")
+    for measure, found in scored.scores.items():
+        main = measure == benchmark.measure
+        published = f"{scored.published:g}" if main and scored.published is not None else ""
+        scale = benchmark.scale if main else 100.0
+        cells = (value_of(found, scale), bounds_of(found, scale), published, str(found.n))
+        grid.add_row(measure, *cells, style="bold" if main else None)
+    return grid
+
+
+def _show_scenes(folder: Path, as_json: bool, as_markdown: bool) -> int:
+    from qwenvl.eval.runner import score_run
+    from qwenvl.eval.scorers.scenes import make_scorer
+
+    result = score_run(folder, make_scorer)
+    answered, wanted = result["answered"], result["questions"]
+    if answered < wanted:
+        print(f"qwenvl: {answered} of {wanted} questions are answered; the scores are of those", file=sys.stderr)
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False, indent=1))
+        return 0
+    if as_markdown:
+        from qwenvl.eval.report import markdown
+
+        print(markdown(result))
+        return 0
+    from rich.console import Console
+
+    from qwenvl.eval.report import table
+
+    Console().print(table(result))
+    print(f"answers and scores: {folder}")
+    return 0
+
+
+def report(options: Report) -> int:
+    from qwenvl.eval.compare_runs import Difference, paired
+    from qwenvl.eval.page import markdown, write_page
+    from qwenvl.eval.runner import RUN, write_json
+    from qwenvl.eval.runs import score_folder
+    from qwenvl.eval.task import EvaluationError
+    from qwenvl.runtime import atomic_write
+
+    folders = [path for folder in options.folders for path in (sorted(one.parent for one in folder.glob(f"*/{RUN}")) or [folder])]
+    if not folders:
+        raise EvaluationError("give the folder of a run, or one that holds some: qwenvl eval report runs/eval")
+    runs = [score_folder(folder) for folder in folders if _is_benchmark(folder)]
+    if not runs:
+        raise EvaluationError("these are runs of scenes, which `qwenvl eval score` shows; give runs of benchmarks")
+    with progress("drawing samples", len(runs)) as advance:
+        reported = []
+        for run in runs:
+            reported.append(with_pictures(run, options.data))
+            advance(1)
+    differences: list[tuple[str, str, Difference]] = []
+    for index, first in enumerate(runs):
+        for second in runs[index + 1 :]:
+            if (first.run["task"], first.run["split"]) == (second.run["task"], second.run["split"]):
+                try:
+                    differences.append((str(first.folder), str(second.folder), paired(first, second)))
+                except EvaluationError as error:
+                    print(f"qwenvl: {error}", file=sys.stderr)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(options.out) as temporary:
+        temporary.write_text(write_page(reported, differences), encoding="utf-8")
+    options.out.with_suffix(".md").write_text(markdown(runs), encoding="utf-8")
+    write_json(options.out.with_suffix(".json"), {"runs": [run.to_json() for run in runs]})
+    print(f"{options.out}, and beside it {options.out.stem}.md and {options.out.stem}.json")
+    return 0
+
+
+def _is_benchmark(folder: Path) -> bool:
+    from qwenvl.eval.runner import read_run
+    from qwenvl.eval.tasks import SCENES
+
+    return bool(read_run(folder)["task"] != SCENES)
+
+
+def with_pictures(run: ScoredRun, data: Path | None) -> Reported:
+    """The run with the pictures of its questions, where their files are still at hand."""
+    from qwenvl.eval.page import Reported, shown_of
+    from qwenvl.processing.image import open_image
+    from qwenvl.types import ImagePart, QwenVLError
+
+    folder = data / run.run["task"] if data is not None else Path(run.run["folder"])
+    wanted = {prediction.id for prediction in shown_of(run)}
+    pictures: dict[str, Any] = {}
+    try:
+        for item in run.benchmark.read(folder, run.run["split"]):
+            name = f"{run.run['split']}/{item.id}"
+            first = next((part for part in item.visuals if isinstance(part, ImagePart)), None)
+            if name in wanted and first is not None:
+                pictures[name] = open_image(first.image)
+            if len(pictures) == len(wanted):
+                break
+    except QwenVLError as error:
+        print(f"qwenvl: no pictures for {run.folder}: {error}", file=sys.stderr)
+    return Reported(run, pictures)
+
+
+def explain(options: Explain) -> int:
+    from qwenvl.eval.compare_runs import changed_answers, paired, what_differs
+    from qwenvl.eval.runs import score_folder
+    from qwenvl.eval.task import EvaluationError
+
+    first, second = score_folder(options.first), score_folder(options.second)
+    rows = changed_answers(first, second)
+    print("what was asked, and of whom:")
+    for name, one, other in what_differs(first.run, second.run):
+        print(f"  {name}: {one} | {other}")
+    try:
+        found = paired(first, second)
+        told = f"{found.first:.4f} | {found.second:.4f}, difference {found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+        print(f"{found.measure} over {found.n} shared questions: {told}, p {found.p:.3f}")
+    except EvaluationError as error:
+        print(error)
+    print(f"{len(rows)} questions with other points:")
+    for one, other, ours, theirs in rows[: options.count]:
+        print(f"  {one.id}: {one.question!r}")
+        print(f"    {ours:g}: {one.reply!r}\n    {theirs:g}: {other.reply!r}\n    true: {one.reference!r}")
+    return 0
+
+
+def check(options: Check) -> int:
+    from qwenvl.eval.check_data import check as findings
+    from qwenvl.eval.tasks import NAMES, benchmark_named
+
+    wrong = 0
+    for name in options.tasks or NAMES:
+        for found in findings(benchmark_named(name), options.data / name):
+            wrong += bool(found.problem)
+            print(f"{found.benchmark} {found.split}: {found.problem or 'ready'}")
+    return 1 if wrong else 0
+
+
+def tasks(options: Tasks) -> int:
+    from qwenvl.eval.tasks import NAMES, benchmark_named
+
+    if options.name is None:
+        for name in NAMES:
+            benchmark = benchmark_named(name)
+            print(f"{name:18} {benchmark.title}: {', '.join(benchmark.splits)}; {benchmark.measure}")
+        return 0
+    benchmark = benchmark_named(options.name)
+    print(f"{benchmark.title}\n\nfiles: {benchmark.get}\nrule: {benchmark.source}\nmeasure: {benchmark.measure}")
+    for name, split in benchmark.splits.items():
+        print(f"split {name}: {', '.join(split.files)}" + ("" if split.answers else " (answers are withheld)"))
+    for version, prompt in benchmark.prompts.items():
+        print(f"prompt {version} ({prompt.style}; {prompt.source}):\n  " + prompt.text.replace("\n", "\n  "))
+    return 0

@@ -1,0 +1,201 @@
+"""What `qwenvl eval run` does: tasks x models, each in a folder of its own, resumable, on one process or several."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from qwenvl.cli.options import Device, Flag, FromOne, FromZero, OutFolder, SomeOf, Text
+from qwenvl.cli.progress import progress
+
+if TYPE_CHECKING:
+    from qwenvl.eval.asking import Answerer
+    from qwenvl.eval.benchmark import Benchmark
+    from qwenvl.eval.runner import Share
+    from qwenvl.eval.task import Question
+
+SCENES_LIMIT = 500
+REMOTE = ("http://", "https://")
+ROOT = Path("data/eval")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Ask models the questions of tasks, save their answers, score them.
+
+    Interrupted, it loses one batch: the same command goes on from there.
+    """
+
+    tasks: tyro.conf.Positional[tuple[str, ...]]
+    """What to measure: `scenes` (drawn pictures with known contents, made on the spot), or benchmarks of `qwenvl eval tasks`."""
+    model: tuple[str, ...] = ("qwen-vl-nano",)
+    """Built-in models' names, folders, hub ids, or addresses of OpenAI-compatible servers (http://HOST:PORT/v1#MODEL)."""
+    data: Path = ROOT
+    """The folder in which each benchmark has one of its own: DATA/vqav2, ... (`qwenvl eval check` says what must lie there)."""
+    split: Text = None
+    """The split to ask, by default a benchmark's first."""
+    prompt: Text = None
+    """The wording: paper (for base models) or chat; by default what fits the model."""
+    shots: FromZero = 0
+    """Examples before each question, never from the split that is asked."""
+    limit: SomeOf = None
+    """The first so many questions of a benchmark; scenes of each kind, by default 500."""
+    seed: FromZero = 1
+    """Which held-out scenes, none of which is ever trained on; which examples."""
+    batch: FromOne = 64
+    """Questions answered at a time."""
+    processes: FromOne = 1
+    """Processes on this machine that share the questions out."""
+    out: OutFolder = None
+    """Folder for answers and scores of one task and model; by default one named after both, under runs/eval."""
+    judge: Text = None
+    """Address of an OpenAI-compatible server that judges answers, for benchmarks that have a judge."""
+    family: Annotated[Literal["qwen_vl", "qwen2_vl", "qwen2_5_vl"], tyro.conf.arg(help_behavior_hint="")] = "qwen2_5_vl"
+    """How the model at an address writes places."""
+    dry_run: Flag = False
+    """Ask nothing: print the first prompts, and write them with their pictures to OUT/dry_run.html."""
+    json: Flag = False
+    """Print JSON instead of a table."""
+    device: Device = None
+    """By default CUDA where there is one."""
+
+
+def run(options: Run, arguments: list[str]) -> int:
+    from qwenvl.eval.task import EvaluationError
+    from qwenvl.eval.tasks import SCENES, benchmark_named
+
+    pairs = [(task, model) for model in options.model for task in options.tasks]
+    for task in options.tasks:
+        if task != SCENES:
+            benchmark_named(task).split(options.split)  # before a model is loaded
+    if options.out is not None and len(pairs) > 1:
+        raise EvaluationError(f"--out is for one task and model, and these are {len(pairs)}; leave it out")
+    if options.processes > 1 and "WORLD_SIZE" not in os.environ:
+        from qwenvl.train.parallel import start_ranks
+
+        return start_ranks(options.processes, ["eval", *arguments])
+    code = 0
+    for model in options.model:
+        answerer = answerer_of(model, options)
+        for task in options.tasks:
+            code = max(code, run_one(task, model, answerer, options))
+    return code
+
+
+def run_one(task: str, model: str, answerer: Answerer, options: Run) -> int:
+    from qwenvl.cli.eval_report import show
+    from qwenvl.eval.runner import open_run, predict
+    from qwenvl.eval.tasks import SCENES, benchmark_named
+
+    if task == SCENES:
+        questions, settings = scenes_of(model, answerer, options)
+    else:
+        questions, settings = benchmark_of(benchmark_named(task), model, answerer, options)
+    folder = options.out or default_folder(settings, options.seed)
+    if options.dry_run:
+        return dry_run(questions, answerer, folder.parent)
+    share = share_of()
+    if share.rank == 0:
+        open_run(folder, settings)
+    share.wait()
+    try:
+        with progress(f"asking {task}", len(questions[share.rank :: share.size])) as advance:
+            predict(questions, answerer, folder, options.batch, advance, share)
+    except KeyboardInterrupt:
+        print(f"qwenvl: the answers so far are in {folder}; the same command goes on from there", file=sys.stderr)
+        raise
+    return show(folder, options.json) if share.rank == 0 else 0
+
+
+def share_of() -> Share:
+    """This process's part of the questions."""
+    from qwenvl.eval.runner import Share
+
+    if "WORLD_SIZE" not in os.environ:
+        return Share()
+    from qwenvl.train.parallel import join_world
+
+    world = join_world()
+    return Share(world.rank, world.size, world.wait)
+
+
+def answerer_of(model: str, options: Run) -> Answerer:
+    if model.startswith(REMOTE):
+        from qwenvl.eval.remote import RemoteAnswerer
+
+        return RemoteAnswerer.at(model, options.family)
+    from qwenvl.eval.asking import ModelAnswerer
+    from qwenvl.inference.model import load
+
+    return ModelAnswerer(load(model, device=options.device))
+
+
+def scenes_of(model: str, answerer: Answerer, options: Run) -> tuple[list[Question], dict[str, Any]]:
+    from qwenvl.eval.tasks import scenes
+
+    limit = options.limit or SCENES_LIMIT
+    with progress("drawing scenes", scenes.scene_count(limit, answerer)) as advance:
+        questions = scenes.questions(limit, options.seed, answerer, advance)
+    return questions, describe(model) | scenes.settings(questions, limit, options.seed, answerer)
+
+
+def benchmark_of(
+    benchmark: Benchmark, model: str, answerer: Answerer, options: Run
+) -> tuple[list[Question], dict[str, Any]]:
+    from qwenvl.eval.benchmark import Shots, questions
+    from qwenvl.eval.runs import settings
+
+    split, version = benchmark.split(options.split), benchmark.prompt(options.prompt, answerer.style)
+    shots, folder = Shots(options.shots, options.seed), options.data / benchmark.name
+    with progress(f"reading {benchmark.name}", None) as advance:
+        asked = []
+        for question in questions(benchmark, folder, split, version, answerer, shots, options.limit):
+            asked.append(question)
+            advance(1)
+    told = settings(benchmark, split, version, asked, answerer, shots, options.limit)
+    return asked, describe(model) | told | {"folder": str(folder)}
+
+
+def describe(model: str) -> dict[str, Any]:
+    """What was measured: the model by its name as given, and by what its files hold."""
+    from qwenvl.eval.runner import fingerprint, versions
+    from qwenvl.weights.hub import resolve
+
+    told = {"versions": versions("qwenvl", "torch", "numpy", "pillow")}
+    if model.startswith(REMOTE):
+        address, _, name = model.partition("#")
+        return {"model": name or address, "fingerprint": {"address": address}, **told}
+    name = Path(model).resolve().name if Path(model).is_dir() else model
+    return {"model": name, "fingerprint": fingerprint(resolve(model)), **told}
+
+
+def default_folder(settings: Mapping[str, Any], seed: int) -> Path:
+    name = settings["model"].replace("/", "-").replace(":", "-")
+    start = f"{settings['task']}-{name}-{settings['fingerprint'].get('weights', 'remote')[:8]}"
+    if "key" in settings:
+        return Path("runs/eval") / f"{start}-{settings['split']}-{settings['key'][:8]}"
+    return Path("runs/eval") / f"{start}-n{settings['n']}-seed{seed}"
+
+
+FIRST = 3
+
+
+def dry_run(questions: list[Question], answerer: Answerer, folder: Path) -> int:
+    """Print the first prompts; write them with their pictures as a page."""
+    from qwenvl.eval.dry_run import write_dry_run
+    from qwenvl.eval.runner import told
+
+    shown = [(question, answerer.written(question)) for question in questions[:FIRST]]
+    for question, text in shown:
+        print(f"--- {question.id} ({told(question.decoding)})\n{text}")
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / f"dry_run_{questions[0].task}.html"
+    page.write_text(write_dry_run(shown), encoding="utf-8")
+    print(f"{len(questions)} questions; the first {len(shown)} with their pictures: {page}")
+    return 0

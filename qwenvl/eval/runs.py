@@ -1,0 +1,169 @@
+"""A run of a benchmark: what its folder says of it, and how it is scored again from that alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from qwenvl.data.places import markup_record
+from qwenvl.eval.asking import Answerer
+from qwenvl.eval.benchmark import Benchmark, Shots, prompt_hash
+from qwenvl.eval.runner import plain_text, read_predictions, read_run, told, write_json
+from qwenvl.eval.scoring import score_benchmark, score_groups
+from qwenvl.eval.task import EvaluationError, Prediction, Question, Score, frame_of
+from qwenvl.eval.tasks import benchmark_named
+from qwenvl.families.spec import Markup
+
+SCORES = "scores.json"
+PUBLISHED = Path(__file__).with_name("published.yaml")
+
+
+def settings(
+    benchmark: Benchmark, split: str, version: str, asked: Sequence[Question], answerer: Answerer, shots: Shots, limit: int | None
+) -> dict[str, Any]:
+    """What run.json says: enough to repeat the run, to compare two of them, and to score without a model.
+
+    `key` is a hash of all that decides a score: wording, decoding, pixel budget, examples, data and benchmark version; with the
+    weights' own it names the run.
+    """
+    prompt = benchmark.prompts[version]
+    decided = {
+        "task": benchmark.name,
+        "version": benchmark.version,
+        "split": split,
+        "prompt": {"version": version, "hash": prompt_hash(prompt), "text": prompt.text, "source": prompt.source},
+        "decoding": told(prompt.decoding),
+        "style": prompt.style,
+        "shots": {"count": shots.count, "seed": shots.seed},
+        "pixels": pixel_budget(answerer),
+        "data": data_hash(asked, answerer.markup),
+    }
+    key = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:12]
+    return decided | {"key": key, "limit": limit, "questions": len(asked), "markup": markup_record(answerer.markup)}
+
+
+def pixel_budget(answerer: Answerer) -> dict[str, Any]:
+    """How the model sees pictures: the rules of its family, as plain data."""
+    from dataclasses import asdict
+
+    return {name: value for name, value in asdict(answerer.spec.images).items() if isinstance(value, int | float | str)}
+
+
+def data_hash(asked: Sequence[Question], markup: Markup) -> str:
+    """Of ids, words, truths and the files of the pictures (their names): two runs that differ in it were asked something else."""
+    digest = hashlib.sha256()
+    for question in sorted(asked, key=lambda question: question.id):
+        words = plain_text(question.sample.messages, markup, frame_of(question.truth))
+        files = [Path(str(part.image)).name for part in question.sample.images if isinstance(part.image, str | Path)]
+        digest.update(json.dumps([question.id, words, question.truth, files], sort_keys=True, default=str).encode())
+    return digest.hexdigest()[:12]
+
+
+def markup_of(run: Mapping[str, Any]) -> Markup:
+    saved: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in run["markup"].items()}
+    return Markup(**saved)
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """A run's folder, read and scored."""
+
+    folder: Path
+    run: Mapping[str, Any]
+    predictions: Sequence[Prediction]
+    scores: Mapping[str, Score]
+    groups: Mapping[str, Mapping[str, Score]]
+
+    @property
+    def benchmark(self) -> Benchmark:
+        return benchmark_named(self.run["task"])
+
+    @property
+    def main(self) -> Score | None:
+        """The measure that stands beside the published number; None where answers are withheld."""
+        return self.scores.get(self.benchmark.measure)
+
+    @property
+    def published(self) -> float | None:
+        return published_score(self.run["model"], self.benchmark.name, self.run["split"])
+
+    @property
+    def complete(self) -> bool:
+        return len(self.predictions) == self.run["questions"]
+
+    @property
+    def failed(self) -> int:
+        return sum(bool(prediction.error) for prediction in self.predictions)
+
+    def to_json(self) -> dict[str, Any]:
+        scale = self.benchmark.scale
+        return {
+            **{name: value for name, value in self.run.items() if name != "markup"},
+            "measure": self.benchmark.measure,
+            "scale": scale,
+            "answered": len(self.predictions),
+            "failed": self.failed,
+            "published": self.published,
+            "scores": {measure: score.to_json() for measure, score in self.scores.items()},
+            "groups": {group: {measure: score.to_json() for measure, score in found.items()} for group, found in self.groups.items()},
+        }
+
+
+def score_folder(folder: Path) -> ScoredRun:
+    """Score what a run's folder holds and write scores.json there. Raises EvaluationError for a folder that holds no run, or none
+    of the questions answered."""
+    run = read_run(folder)
+    benchmark, predictions = benchmark_named(run["task"]), read_predictions(folder)
+    if not predictions:
+        raise EvaluationError(f"{folder}: no predictions there yet; run the evaluation first")
+    if run["version"] != benchmark.version:
+        made = f"made by version {run['version']} of {benchmark.name}, scored by {benchmark.version}"
+        raise EvaluationError(f"{folder}: {made}; ask it again in another folder")
+    withheld = not benchmark.splits[run["split"]].answers
+    markup = markup_of(run)
+    scores = {} if withheld else score_benchmark(benchmark, predictions, markup)
+    groups = {} if withheld else score_groups(benchmark, predictions, markup)
+    scored = ScoredRun(folder, run, predictions, scores, groups)
+    write_json(folder / SCORES, scored.to_json())
+    return scored
+
+
+def write_submission(scored: ScoredRun) -> list[Path]:
+    """The files that the benchmark's server takes, where it withholds the answers. Raises EvaluationError before all are there."""
+    benchmark = scored.benchmark
+    if benchmark.submit is None:
+        return []
+    if not scored.complete:
+        left = scored.run["questions"] - len(scored.predictions)
+        raise EvaluationError(f"{scored.folder}: {left} questions have no answer yet; go on with the run before it is handed in")
+    written = []
+    for name, content in benchmark.submit(scored.predictions).items():
+        path = scored.folder / name
+        path.write_bytes(content)
+        written.append(path)
+    return written
+
+
+@cache
+def published() -> dict[str, dict[str, Any]]:
+    """Model -> benchmark -> number, or split -> number."""
+    scores: dict[str, dict[str, Any]] = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))["scores"]
+    return scores
+
+
+def published_score(model: str, benchmark: str, split: str) -> float | None:
+    """Of a model by its published name, whatever stands before the name ("Qwen/Qwen2-VL-7B-Instruct" is Qwen2-VL-7B)."""
+    known = published()
+    name = model.rsplit("/", 1)[-1].lower()
+    name = name.removesuffix("-instruct")
+    found = next((scores for label, scores in known.items() if label.lower() == name), {}).get(benchmark)
+    if isinstance(found, dict):
+        found = found.get(split)
+    return None if found is None else float(found)
