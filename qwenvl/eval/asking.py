@@ -83,7 +83,7 @@ class ModelAnswerer:
 
     def _prompt(self, question: Question) -> Encoded:
         sample = replace(question.sample, messages=question.sample.messages[:-1])
-        encoded = self.model.encode(sample, question.style)
+        encoded = self.model.encode(sample, question.style, question.numbered)
         begin = begin_of(question.decoding, self.markup)
         return self._begun(encoded, begin) if begin else encoded
 
@@ -108,20 +108,25 @@ class ModelAnswerer:
         for question in questions:
             if not question.options:
                 raise EvaluationError(f"{question.id}: its options are to be ranked, and it has none")
-            means = [self._mean_log_likelihood(question, option) for option in question.options]
-            best = max(range(len(means)), key=means.__getitem__)
             prompt = self._prompt(question)
+            means = self._mean_log_likelihoods(prompt, question.options)
+            best = max(range(len(means)), key=means.__getitem__)
             answers.append(replace(self._asked(prompt), text=question.options[best], ranked=tuple(means)))
         return answers
 
-    def _mean_log_likelihood(self, question: Question, option: str) -> float:
-        """Of the option's own tokens after the prompt, as the model would go on writing; not of what ends an answer."""
-        prompt = self._begun(self._prompt(question), option)
-        own = len(prompt) - len(self._prompt(question))
-        logits = self.model.forward(prompt)[-own - 1 : -1]
-        targets = prompt.input_ids[-own:].tolist()
-        log_probs = logits.log_softmax(-1)
-        return float(sum(log_probs[place, token] for place, token in enumerate(targets)) / own)
+    def _mean_log_likelihoods(self, prompt: Encoded, options: Sequence[str]) -> list[float]:
+        """Of each option's own tokens after the prompt, as the model would go on writing; not of what ends an answer."""
+        tokenizer = self.model.need_processor().tokenizer
+        tokens = [with_specials(tokenizer, option) for option in options]
+        if all(len(own) == 1 for own in tokens):
+            # One pass does for all of them: letters, mostly.
+            log_probs = self.model.forward(prompt)[-1].log_softmax(-1)
+            return [float(log_probs[own[0]]) for own in tokens]
+        means = []
+        for option, own in zip(options, tokens, strict=True):
+            log_probs = self.model.forward(self._begun(prompt, option))[-len(own) - 1 : -1].log_softmax(-1)
+            means.append(float(sum(log_probs[place, token] for place, token in enumerate(own)) / len(own)))
+        return means
 
     def _asked(self, prompt: Encoded) -> Answer:
         """What is known of a question before it is answered."""

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qwenvl.data.places import for_markup
 from qwenvl.eval.asking import Answerer
@@ -21,6 +21,9 @@ from qwenvl.families.spec import Markup
 from qwenvl.processing.image import picture_size
 from qwenvl.processing.regions import style_of
 from qwenvl.types import ImagePart, Message, Part, RegionPart, Sample, Style, TextPart, VideoPart
+
+if TYPE_CHECKING:
+    from qwenvl.eval.judge import Rubric
 
 IMAGE_MARK = "<image>"
 """Where a picture or clip of an item stands in the words of a wording, in their order; those without a mark come first."""
@@ -64,6 +67,8 @@ class Prompt:
     decoding: Decoding
     style: Style = "raw"
     system: str | None = None
+    numbered: bool | None = None
+    """Whether pictures in a chat are numbered; None: as the family does it."""
 
     def parts(self, item: Item) -> tuple[Part, ...]:
         """Raises EvaluationError for a field that the item lacks, and for marks without a picture."""
@@ -137,6 +142,8 @@ class Benchmark:
     score: Score = lambda prediction, markup: {}
     pool: Pool = lambda predictions, markup: {}
     submit: Submit | None = None
+    judge: Rubric | None = None
+    """How a judge is asked, of a benchmark whose replies no rule can score; `score` then reads truth["verdict"]."""
     scale: float = 100.0
     lower: bool = False
     """Less is better."""
@@ -214,11 +221,12 @@ def question_of(
         truth=truth,
         decoding=prompt.decoding,
         style=prompt.style,
+        numbered=prompt.numbered,
         options=item.options if prompt.decoding.rank else (),
     )
 
 
 def prompt_hash(prompt: Prompt) -> str:
     """Of what a wording says and how answers to it are drawn."""
-    told = repr((prompt.text, prompt.style, prompt.system, sorted(asdict(prompt.decoding).items())))
+    told = repr((prompt.text, prompt.style, prompt.system, prompt.numbered, sorted(asdict(prompt.decoding).items())))
     return hashlib.sha256(told.encode()).hexdigest()[:12]

@@ -81,7 +81,7 @@ def tsv_rows(path: Path) -> Iterator[tuple[Record, ImagePart]]:
         elif stored in pictures:
             pictures[index] = pictures[stored]
         else:
-            raise SourceError(f"{path}, row {index}: its picture is row {stored!r}'s, which is not before it; fetch the file again")
+            raise SourceError(f"{path}, row {index}: its picture is that of row {stored}, which is not before it; fetch it again")
         yield row, pictures[index]
 
 

@@ -106,13 +106,12 @@ def batches(questions: Sequence[Question], size: int, markup: Markup | None = No
     if size < 1:
         raise EvaluationError(f"batch size {size}: give 1 or more")
 
-    def alike(question: Question) -> tuple[str, str | None]:
-        return repr(question.decoding), question.style
+    def alike(question: Question) -> tuple[str, str]:
+        return repr(question.decoding), f"{question.style} {question.numbered}"
 
     def length(question: Question) -> tuple[int, tuple[str, str], str, int, str]:
         words = plain_text(question.sample.messages, markup, frame_of(question.truth))
-        decoding, style = alike(question)
-        return question.decoding.max_new_tokens, (decoding, style or ""), question.task, len(words), question.id
+        return question.decoding.max_new_tokens, alike(question), question.task, len(words), question.id
 
     pending: list[Question] = []
     for question in sorted(questions, key=length):

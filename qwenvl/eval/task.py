@@ -53,7 +53,8 @@ class Decoding:
 class Question:
     """One question to a model. `sample` ends in the reference answer, which is not shown; `truth` is plain data for the scorer.
 
-    style: that of the wording, None where it is the model's own. options: what is ranked where decoding.rank says so.
+    style: that of the wording, None where it is the model's own. numbered: whether its pictures are ("Picture 1: "), None where the
+    family decides. options: what is ranked where decoding.rank says so.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Question:
     truth: dict[str, Any]
     decoding: Decoding
     style: Style | None = None
+    numbered: bool | None = None
     options: tuple[str, ...] = ()
 
 

@@ -123,7 +123,9 @@ def written(question: Question, key: Key) -> dict[str, Any]:
     sample = replace(question.sample, messages=question.sample.messages[:-1])
     counts, frames = [1] * len(sample.visuals), [(1000, 1000)] * len(sample.visuals)
     style = question.style or key.style
-    rendered = render(sample, tokenizer, key.spec, style, counts, markup=key.markup, frames=frames, for_generation=True)
+    rendered = render(
+        sample, tokenizer, key.spec, style, counts, True, key.markup, numbered=question.numbered, frames=frames,
+    )  # fmt: skip
     ids = list(rendered.input_ids) + with_specials(tokenizer, begin_of(question.decoding, key.markup))
     return {"text": tokenizer.decode(ids), "ids": [int(index) for index in ids]}
 

@@ -67,7 +67,7 @@ def test_circular_counts_questions_and_majority_shares_what_is_tied(tmp_path: Pa
 
 
 def test_mmbench_hands_in_one_text_for_all_rotations(tmp_path: Path) -> None:
-    replies = {"7": "C", "1000007": "B", "2000007": "A", "3000007": "A", "9": "no idea", "1000009": ""}
+    replies = {"7": "C", "1000007": "B", "2000007": "A", "3000007": "A", "9": "hard to say", "1000009": ""}
     submitted = benchmark_named("mmbench_v11").submit
     assert submitted is not None
     rows = table(submitted(answered("mmbench_v11", tmp_path, "test", "chat", replies))["mmbench.xlsx"])
@@ -96,7 +96,7 @@ def test_rotations_share_a_picture_and_a_lost_one_is_named(tmp_path: Path) -> No
     assert len({id(item.visuals[0]) for item in items}) == 2
     rows = choices.mmbench_rows(answers=True)
     choices.write_tsv(tmp_path / "MMBench_DEV_EN.tsv", rows[1:])
-    with pytest.raises(SourceError, match=r"row 1000007: its picture is row '7's"):
+    with pytest.raises(SourceError, match=r"row 1000007: its picture is that of row 7,"):
         list(benchmark_named("mmbench").read(tmp_path, "dev"))
 
 
@@ -140,7 +140,8 @@ def test_mme_adds_up_subtasks_and_is_told_by_subtask(tmp_path: Path) -> None:
 
 def test_hallusion_counts_figures_that_there_are(tmp_path: Path) -> None:
     assert hallusion_values([[("", "0", True), ("1", "0", False)]]) == (0.5, 0.0, 0.0)
-    scores = answered("hallusionbench", tmp_path, "all", "chat", {"VS_chart_0_0_0": "No", "VS_chart_0_1_0": "Yes", "VS_chart_0_2_0": "Yes"})
+    replies = {"VS_chart_0_0_0": "No", "VS_chart_0_1_0": "Yes", "VS_chart_0_2_0": "Yes"}
+    scores = answered("hallusionbench", tmp_path, "all", "chat", replies)
     assert value(benchmark_named("hallusionbench"), scores, "average") == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
 
 
@@ -241,7 +242,7 @@ def test_a_lost_video_is_named(tmp_path: Path) -> None:
 
 
 def test_mlvu_is_the_mean_of_its_tasks(tmp_path: Path) -> None:
-    """Of its seven tasks, two of the four with one question and two of the three with two have answer A or B."""
+    """Two of its seven tasks have the answer A, with one question each; three others have two."""
     benchmark, predictions = benchmark_named("mlvu"), answered("mlvu", tmp_path, "dev", "chat", "(A)")
     assert value(benchmark, predictions, "m_avg") == pytest.approx(2 / 7)
     assert value(benchmark, predictions, "accuracy") == pytest.approx(2 / 10)

@@ -161,3 +161,12 @@ def ocrbench_v2(seed: int, count: int) -> Iterator[Made]:
         make = KINDS.get(kind) or _table(rng.choice(("html", "markdown")))
         reply, truth = make(rng)
         yield reply, {"type": kind, "question": "What is it?"} | truth
+
+
+def ocrbench(seed: int, count: int) -> Iterator[tuple[str, list[str], str]]:
+    """(reply, answers, data set) of OCRBench."""
+    rng = Random(seed)
+    for number in range(count):
+        dataset, words = ("HME100k", LATEX) if number % 3 == 0 else ("STVQA", ENGLISH + CHINESE)
+        answers = [some(rng, words, 4, rng.choice((" ", "\n"))) or "x" for _ in range(rng.randrange(1, 3))]
+        yield near(rng, rng.choice(answers)), answers, dataset

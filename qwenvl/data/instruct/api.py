@@ -11,7 +11,7 @@ import hashlib
 import ipaddress
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
@@ -113,12 +113,14 @@ class Api:
             raise ApiError(f"{self.url}: QWENVL_OFFLINE is set; unset it, or serve the model on this machine")
         self.url = self.url.rstrip("/").removesuffix("/chat/completions")
 
-    def ask(self, messages: Sequence[dict[str, Any]]) -> Reply:
-        """The model's reply, from disk if it was asked the same before.
+    def ask(self, messages: Sequence[dict[str, Any]], options: Mapping[str, Any] | None = None) -> Reply:
+        """The model's reply, from disk if it was asked the same before. `options`: fields of this request beside the common ones, or
+        in their place.
 
         Raises RequestFailed where this request got none in all its tries, ApiError where no other would.
         """
         body = {"model": self.model, "messages": list(messages), "temperature": self.temperature, "max_tokens": self.max_tokens}
+        body |= options or {}
         key = hashlib.sha256(json.dumps([self.url, body], sort_keys=True, ensure_ascii=False).encode()).hexdigest()
         found = self.cache.get(key) if self.cache else None
         if found is not None:

@@ -36,7 +36,7 @@ def tokenize(captions: Sequence[str]) -> list[str]:
     """The words of each caption, joined by spaces."""
     lines = [caption.replace("\n", " ") for caption in captions]
     text, lexer = "\n".join(lines), _lexer()
-    found: list[list[str]] = []
+    found: list[str] = []
     place = 0
     for line in lines:
         tokens: list[str] = []
@@ -44,11 +44,12 @@ def tokenize(captions: Sequence[str]) -> list[str]:
         while place < end:
             number, after = lexer.match(text, place)
             token, place = _written(RULES[number][0], text[place:after], after)
-            if token and (lower := token.lower()) not in LEFT_OUT:
-                tokens.append(lower)
-        found.append(tokens)
+            if token:
+                tokens.append(token.lower())
+        # A space of another kind at the very end, which an address may end in, is cut off as there.
+        found.append(" ".join(word for word in " ".join(tokens).rstrip().split(" ") if word not in LEFT_OUT))
         place = max(place, end + 1)
-    return [" ".join(tokens) for tokens in found]
+    return found
 
 
 @cache

@@ -87,12 +87,15 @@ def _table_node(element: Element, structure_only: bool) -> _Node:
 
 
 def _tokens(cell: Element) -> list[str]:
+    """Text behind a cell that stands in a cell is lost, as published."""
     tokens: list[str] = []
+    after_cell = False
     for part in cell.content:
         if isinstance(part, str):
-            tokens += part
+            tokens += "" if after_cell else part
         else:
             tokens += [f"<{part.tag}>", *_tokens(part), f"</{part.tag}>"]
+        after_cell = isinstance(part, Element) and part.tag == "td"
     return tokens
 
 

@@ -90,7 +90,7 @@ _ALL = (
         {"test": Split(tuple(f"{subtask}/**/*.txt" for subtask in PERCEPTION + COGNITION))},
         {
             # Behind a picture Qwen-VL's chat template writes the line break itself.
-            "paper": Prompt("{question}", f"{QWEN_VL}mme/eval.py", Decoding(512, top_p=0.01), style="chat"),
+            "paper": Prompt("{question}", f"{QWEN_VL}mme/eval.py", Decoding(512, top_p=0.01), style="chat", numbered=False),
             "chat": Prompt("{question}", f"{VLMEVALKIT}, vlmeval/dataset/image_base.py (build_prompt)", WRITTEN, style="chat"),
         },
         read_mme, "perception", score=yes_no_score(by_mme), pool=mme_pool,

@@ -5,9 +5,11 @@ Each module here stands beside one of `qwenvl/eval/tasks` and has a dictionary F
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from qwenvl.eval.task import Prediction
 
 
 @dataclass(frozen=True)
@@ -24,3 +26,5 @@ class Fixture:
     """How many there must be; 0: any number."""
     submission: tuple[str, ...] = field(default=())
     """Names of the files that are handed in, where answers are withheld."""
+    judged: Callable[[Sequence[Prediction]], Sequence[Prediction]] = lambda predictions: predictions
+    """What a judge would have said of them, where one is asked."""

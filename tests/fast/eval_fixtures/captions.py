@@ -58,7 +58,7 @@ def build_flickr30k_cn(folder: Path) -> None:
         ids = [str(first + number) for number in range(2)]
         lines = []
         for id, caption in zip(ids, CHINESE, strict=True):
-            words = " ".join(f"{word}:n" for word in caption.split()) + " 。:wj" if tagged else caption
+            words = " ".join(f"{word}:n" for word in caption.split()) if tagged else caption
             lines += [f"{id}#{kind}#{copy} {words}" for copy in range(5)]
             save(folder / "flickr30k-images" / f"{id}.jpg")
         for path, text in ((f"ImageSets/{name}.txt", ids), (f"TextData/seg.{name}.caption.txt", lines)):

@@ -75,7 +75,8 @@ def build_ocrvqa(folder: Path) -> None:
 
 def build_ai2d(folder: Path) -> None:
     def question(number: int, letters: bool) -> dict[str, Any]:
-        texts = ["C", "A", "D", "B"] if letters else ["primary", "tertiary", "producer", "decomposer"]
+        # The key says the option's text: of labels one that is the option's letter too, so that it is right in either wording.
+        texts = ["C", "B", "D", "A"] if letters else ["primary", "tertiary", "producer", "decomposer"]
         return {"abcLabel": letters, "answerTexts": texts, "correctAnswer": 1, "questionId": f"{number}.png-{int(letters)}"}
 
     for number in (100, 200):
