@@ -1,8 +1,8 @@
 """A judge: a language model behind an address that says how good replies are, where no rule can.
 
-What it is asked, and in which order, is a benchmark's own (`Rubric`). Verdicts are saved beside predictions and scored from there; a
-round without a usable verdict is counted, and never scored. Requests and their replies are kept on disk by the client, so that the
-same question is paid for once.
+What it is asked, and in which order, is a benchmark's own (`Rubric`). Verdicts are saved beside predictions and scored from there;
+a round without a usable verdict is counted, and never scored. Requests and their replies are kept on disk by the client, so that
+the same question is paid for once.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ def judge(
     """
     verdicts = []
     api.stopped.clear()
-    try:
-        with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers) as pool:
+        try:
             for verdict in in_order(pool, lambda prediction: _ask(prediction, rubric, api), predictions, workers * AHEAD):
                 verdicts.append(verdict)
                 advance(1)
-    finally:
-        api.stopped.set()  # what is at work is not tried again
+        finally:
+            api.stopped.set()  # what is at work is not tried again
     return verdicts
 
 
@@ -109,15 +109,15 @@ def save_verdicts(folder: Path, verdicts: Sequence[Verdict], rubric: Rubric, api
 
 
 def read_verdicts(folder: Path) -> dict[str, Verdict]:
-    """The verdicts of a folder by the ids of predictions; none where there is no file. Raises EvaluationError naming file and line."""
-    path, found = folder / VERDICTS, {}
+    """The verdicts of a folder by the ids of predictions; none without a file. Raises EvaluationError naming file and line."""
+    path, found = folder / VERDICTS, dict[str, Verdict]()
     if not path.exists():
         return {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            row = {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(line).items()}
-            found[row["id"]] = Verdict(**row)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            row = json.loads(line)
+            found[row["id"]] = Verdict(row["id"], tuple(row["scores"]), tuple(row["said"]), tuple(row["errors"]))
+        except (ValueError, TypeError, KeyError) as error:
             raise EvaluationError(f"{path}:{number}: not a verdict ({error}); remove the file and judge again") from None
     return found
 

@@ -89,7 +89,7 @@ def test_the_key_gets_the_most_and_nonsense_the_least(name: str, tmp_path: Path)
                 assert benchmark.submit is not None
                 assert set(benchmark.submit(predictions)) == set(fixture.submission)
                 continue
-            scores = score_benchmark(benchmark, predictions, answerer.markup)
+            scores = score_benchmark(benchmark, fixture.judged(predictions), answerer.markup)
             for measure, value in expected.items():
                 assert scores[measure].value == pytest.approx(value, abs=0.02), (version, measure)
             assert benchmark.measure in expected

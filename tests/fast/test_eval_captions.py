@@ -102,6 +102,8 @@ def test_captions_that_are_withheld_are_handed_in(tmp_path: Path) -> None:
     asked = list(questions(benchmark, tmp_path, "test", "paper", Key()))
     predictions: list[Prediction] = [replace(one, reply=" A dog. ") for one in ask(asked, Key(), batch=8)]
     assert all("references" not in one.truth for one in predictions)
+    with pytest.raises(EvaluationError, match="its captions are withheld"):
+        score_benchmark(benchmark, predictions, Key().markup)
     [(name, content)] = benchmark.submit(predictions).items()
     assert name == "nocaps_test.json"
     assert json.loads(content) == [{"image_id": 0, "caption": "A dog."}, {"image_id": 1, "caption": "A dog."}]

@@ -15,7 +15,7 @@ from statistics import fmean
 
 from qwenvl.eval.benchmark import Pool
 from qwenvl.eval.scorers.ptb import tokenize
-from qwenvl.eval.task import Pooled, Prediction
+from qwenvl.eval.task import EvaluationError, Pooled, Prediction
 from qwenvl.families.spec import Markup
 
 LONGEST = 4
@@ -146,9 +146,13 @@ def english_words(captions: Sequence[str], references: Sequence[Sequence[str]]) 
 
 def caption_scores(to_words: Words = english_words) -> Pool:
     """Of predictions with truth["references"], in the order of truth["place"]: `cider` (a mean of 0 to 10), `bleu_1` to `bleu_4`,
-    `rouge_l`. For an interval of CIDEr captions are resampled, but not how rare n-grams are."""
+    `rouge_l`. For an interval of CIDEr captions are resampled, but not how rare n-grams are.
+
+    Raises EvaluationError where references are withheld."""
 
     def pool(predictions: Sequence[Prediction], markup: Markup) -> Mapping[str, Pooled]:
+        if lacking := [prediction.id for prediction in predictions if "references" not in prediction.truth]:
+            raise EvaluationError(f"{lacking[0]}: its captions are withheld; hand the predictions in")
         ordered = sorted(predictions, key=lambda prediction: prediction.truth["place"])
         replies = [prediction.reply.strip() for prediction in ordered]
         said, references = to_words(replies, [prediction.truth["references"] for prediction in ordered])

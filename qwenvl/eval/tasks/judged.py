@@ -29,13 +29,14 @@ ASKED = (
     "[System]\n{request}\n\n"
 )
 REQUEST = (
-    "We would like to request your feedback on the performance of two AI assistants in response to the user question and image "
-    "description displayed above. AI assistants are provided with detailed image description and questions.\nPlease rate the "
-    "helpfulness, relevance, accuracy, comprehensiveness of their responses. Each assistant receives an overall score on a scale of 1 "
-    "to 10, where a higher score indicates better overall performance.\nPlease first output a single line containing only two values "
-    "indicating the scores for Assistant 1 and 2, respectively. The two scores are separated by a space. In the subsequent line, "
-    "please provide a comprehensive explanation of your evaluation, avoiding any potential bias and ensuring that the order in which "
-    "the responses were presented does not affect your judgment."
+    "We would like to request your feedback on the performance of two AI assistants in response to the user question and "
+    "image description displayed above. AI assistants are provided with detailed image description and "
+    "questions.\nPlease rate the helpfulness, relevance, accuracy, comprehensiveness of their responses. Each assistant "
+    "receives an overall score on a scale of 1 to 10, where a higher score indicates better overall performance.\nPlease "
+    "first output a single line containing only two values indicating the scores for Assistant 1 and 2, respectively. "
+    "The two scores are separated by a space. In the subsequent line, please provide a comprehensive explanation of your "
+    "evaluation, avoiding any potential bias and ensuring that the order in which the responses were presented does not "
+    "affect your judgment."
 )
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 
@@ -75,8 +76,8 @@ def _verdict(words: str, number: int) -> float:
 
 
 def _score(prediction: Prediction, markup: Markup) -> dict[str, Tally]:
-    """`overlap`: the words in common with GPT-4's answer, by rule alone. `judge`: the mean of the scores from 1 to 10, of all and of
-    each category."""
+    """`overlap`: the words in common with GPT-4's answer, by rule alone. `judge`: the mean of the scores from 1 to 10, of all and
+    of each category."""
     words = (WORD.findall(text.lower()) for text in (prediction.reply, prediction.truth["gpt4_ha_answer"]))
     tallies = verdict_tallies(prediction)
     if "judge" in tallies:
@@ -106,8 +107,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "touchstone": Benchmark(
         name="touchstone",
         title="TouchStone",
-        get="touchstone_20230831.tsv, named in README.md of github.com/OFA-Sys/TouchStone. Of the Chinese questions only scores were "
-        "published: a table of one's own with the same columns is read as touchstone_zh.tsv.",
+        get="touchstone_20230831.tsv, named in README.md of github.com/OFA-Sys/TouchStone. Of the Chinese questions only scores "
+        "were published: a table of one's own with the same columns is read as touchstone_zh.tsv.",
         source=f"{TOUCHSTONE}, eval.py (mean of the judge's scores times 100)",
         splits={language: Split((file,)) for language, file in FILES.items()},
         prompts={

@@ -64,8 +64,9 @@ def _read_pointbench(folder: Path, split: str) -> Iterator[Item]:
 
 def _points(query: str, truth: Mapping[str, Any]) -> tuple[Part, ...]:
     """As many pixels of the mask as are wanted, as XML; nothing where the mask is empty."""
-    (width, height), across = truth["size"], truth["mask"]["size"][0]
-    inside = np.flatnonzero(np.repeat(np.arange(len(truth["mask"]["runs"])) % 2, truth["mask"]["runs"]))
+    (width, height), (across, down) = truth["size"], truth["mask"]["size"]
+    mask = np.repeat(np.arange(len(truth["mask"]["runs"])) % 2, truth["mask"]["runs"]).reshape(down, across) > 0
+    inside = np.flatnonzero(_core(mask))
     if not len(inside):
         return ()
     chosen = inside[np.linspace(0, len(inside) - 1, max(truth["count"], 1) + 2).round().astype(int)[1:-1]]
@@ -74,6 +75,15 @@ def _points(query: str, truth: Mapping[str, Any]) -> tuple[Part, ...]:
         point = ((pixel % across + 0.5) / width, (pixel // across + 0.5) / height)
         parts += [TextPart(f' x{number}="'), CoordinatesPart(Region("point", (point,)), f'" y{number}="'), TextPart('"')]
     return (*parts, TextPart(f' alt="{query}">{query}</points>'))
+
+
+def _core(mask: np.ndarray) -> np.ndarray:
+    """The mask without two pixels along its edges, so that a point of it still lies in it when it is rounded; where any is left."""
+    for _ in range(2):
+        wide = np.pad(mask, 1)
+        smaller = mask & wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
+        mask = smaller if smaller.any() else mask
+    return mask
 
 
 def _pointed(prediction: Prediction, markup: Markup) -> Mapping[str, Tally]:
