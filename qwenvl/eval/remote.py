@@ -37,9 +37,7 @@ AHEAD = 2
 """Requests waiting for each one at work."""
 SIGNATURES = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
 MIN_TOKENS = "min_tokens"
-"""The field by which vLLM and our own server take a least length; it is not one of OpenAI's."""
-
-
+"""The field by which vLLM takes a least length; it is not one of OpenAI's."""
 OTHER = "take a wording for chat models (--prompt), or give the model as a folder"
 
 
@@ -63,7 +61,8 @@ class RemoteAnswerer:
 
     like: a preset's or family's name ("qwen2.5-vl-7b", "qwen2_5_vl"), which says in what markup and frame the model writes places.
     Where that is pixels, pictures are sent at the size that the family would make them, so that both sides count the same pixels.
-    min_tokens: whether the server knows this field, without which no least length can be asked for. Raises ConfigError for a name that there is none of.
+    min_tokens: whether the server knows this field, without which no least length can be asked for. Raises ConfigError for a name
+    that there is none of.
     """
 
     style: Style = "chat"

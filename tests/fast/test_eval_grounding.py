@@ -193,7 +193,8 @@ def test_of_a_count_all_points_must_be_there(tmp_path: Path) -> None:
 
 
 def test_boxes_of_no_class_and_of_a_wrong_class_are_told_apart() -> None:
-    truth = {"size": [100, 100], "boxes": [["dog", 10, 10, 40, 40, False]], "group": "thermalDogsAndPeople", "frame": [100, 100]}
+    truth = {"size": [100, 100], "boxes": [["dog", 10, 10, 40, 40, False]], "group": "thermalDogsAndPeople", "picture": 0}
+    truth |= {"frame": [100, 100]}
 
     def value(*boxes: tuple[str, list[int]]) -> float:
         reply = json.dumps([{"bbox_2d": box, "label": label} for label, box in boxes])
@@ -205,6 +206,14 @@ def test_boxes_of_no_class_and_of_a_wrong_class_are_told_apart() -> None:
         assert value(right, *others) == pytest.approx(1.0)
     assert value(("person", [10, 10, 50, 50])) == value() == 0.0
     assert value(("dog", [60, 60, 90, 90]), right) == pytest.approx(0.5)  # as sure as the right one, and before it
+
+
+def test_pictures_count_in_the_order_of_their_numbers() -> None:
+    about = {"size": [100, 100], "boxes": [["pothole", 10, 10, 40, 40, False]], "group": "pothole", "frame": [100, 100]}
+    wrong = prediction('[{"bbox_2d": [60, 60, 90, 90], "label": "pothole"}]', about | {"picture": 2})
+    right = prediction('[{"bbox_2d": [10, 10, 50, 50], "label": "pothole"}]', about | {"picture": 10})
+    pooled = benchmark_named("odinw13").pool([right, wrong], JSON)["map"]
+    assert pooled.value(pooled.units) == pytest.approx(0.5 * 51 / 101)
 
 
 def test_map_is_the_mean_over_datasets_and_groups_have_their_own(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def _messages(item: Item) -> tuple[Message, ...]:
     return item.messages
 
 
-def _step_item(id: str, sample: Sample, episode: str, number: int, action: Truth, group: str, low: str = "") -> Item:
+def _step_item(id: str, sample: Sample, episode: str, number: int, action: Truth, group: str = "", low: str = "") -> Item:
     """low: what is told to do in this step, where the sample does not say it yet."""
     system, asked, reply = sample.messages
     if low:
@@ -130,7 +130,7 @@ def _read_android_control(folder: Path, split: str) -> Iterator[Item]:
                 bounds = bounds_in_screen(record["accessibility_trees"][number])
                 action = android_action(row, sizes[number], bounds)
                 low = told[number] if split == "low" else ""
-                items.append(_step_item(f"{episode}/{number}", sample, episode, number, action, action["kind"], low))
+                items.append(_step_item(f"{episode}/{number}", sample, episode, number, action, low=low))
         yield from items
 
 

@@ -69,22 +69,22 @@ def _read_odinw(folder: Path, split: str) -> Iterator[Item]:
             for one in rows(file, "annotations"):
                 crowd = bool(one.get("iscrowd", 0))
                 boxes.setdefault(one["image_id"], []).append([labels[one["category_id"]], *one["bbox"], crowd])
-        for image in sorted(rows(file, "images"), key=lambda image: str(image.get("id"))):
+        for image in rows(file, "images"):
             with of_schema(f"{file}, picture {image.get('id')}"):
                 path = picture(folder, f"{pictures}/{image['file_name']}", id=f"{name} {image['id']}")
-                item = _scene(f"{name}/{image['id']}", name, path, (image["width"], image["height"]), boxes.get(image["id"], []))
+                item = _scene(name, int(image["id"]), path, (image["width"], image["height"]), boxes.get(image["id"], []))
             yield item
 
 
-def _scene(id: str, name: str, image: str, size: tuple[int, int], boxes: list[list[Any]]) -> Item:
+def _scene(name: str, number: int, image: str, size: tuple[int, int], boxes: list[list[Any]]) -> Item:
     """boxes: label, left, top, width, height, crowd."""
     corners = [(label, clamped((left, top, left + width, top + height), size)) for label, left, top, width, height, _ in boxes]
     return Item(
-        id=id,
+        id=f"{name}/{number}",
         fields={"classes": ", ".join(ODINW[name][1])},
         visuals=(ImagePart(image),),
         answer=tuple(part for label, box in corners for part in boxed(label, box)),
-        truth={"size": list(size), "boxes": boxes},
+        truth={"picture": number, "size": list(size), "boxes": boxes},
         group=name,
     )
 
@@ -108,8 +108,12 @@ def _detected(prediction: Prediction, markup: Markup) -> Detected:
 
 
 def _odinw_map(predictions: Sequence[Prediction], markup: Markup) -> Mapping[str, Pooled]:
-    """The mean over datasets of their mean average precision: that of run_odinw.py, which rounds each to three digits."""
-    units = tuple((prediction.truth["group"], _detected(prediction, markup)) for prediction in predictions)
+    """The mean over datasets of their mean average precision: that of run_odinw.py, which rounds each to three digits.
+
+    No box is surer than another, so that the order of pictures decides: as in pycocotools it is that of their numbers.
+    """
+    ordered = sorted(predictions, key=lambda prediction: (prediction.truth["group"], prediction.truth["picture"]))
+    units = tuple((prediction.truth["group"], _detected(prediction, markup)) for prediction in ordered)
     return {"map": Pooled(units, _mean_of_datasets)}
 
 

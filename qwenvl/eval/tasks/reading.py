@@ -46,7 +46,8 @@ def _ocrbench_v2(folder: Path, split: str) -> Iterator[Item]:
     for number, row in enumerate(records(file)):
         id = f"{row.get('id', number)}"
         try:
-            truth: dict[str, Any] = {key: row[key] for key in ("type", "question", "answers", "eval", "bbox", "content") if key in row}
+            kept = ("type", "question", "answers", "eval", "bbox", "content")
+            truth: dict[str, Any] = {key: row[key] for key in kept if key in row}
             visual = ImagePart(picture(folder, row["image_path"], id=id))
             language = ocrbench_v2.language_of(row["type"])
             yield Item(id, {"question": row["question"]}, (visual,), _best_reply(truth), truth, (), language, row["type"])
