@@ -53,7 +53,8 @@ def test_error_rates_are_summed_over_replies() -> None:
 
 def test_a_text_is_found_in_a_longer_one() -> None:
     assert nearest_window("xx the tide xx", "the tide", 5) == 0 and nearest_window("xx th3 tade xx", "the tide", 5) == 2
-    assert nearest_window("zzzzzzzzzz", "the tide", 3) == 3 and nearest_window("short", "longer", 3) is None is nearest_window("a", "", 1)
+    assert nearest_window("zzzzzzzzzz", "the tide", 3) == 3, "not nearer than what is enough"
+    assert nearest_window("short", "longer", 3) is None and nearest_window("a", "", 1) is None
 
 
 def test_pairs_are_the_cheapest_of_all() -> None:
@@ -89,9 +90,9 @@ def test_teds_counts_cells_spans_and_letters() -> None:
 def test_documents_in_html_are_compared_whole() -> None:
     page = "<html><body><h1>On tides</h1><p>They come <b>in</b>.</p><div>%s</div></body></html>"
     true = page % TABLE[12:-14]
-    assert html_teds(true, true) == 1.0 and html_teds("", "") == 1.0 and html_teds("", true) == 0.0
+    assert html_teds(true, true) == 1.0 and html_teds("", "") == 1.0 and html_teds("zzz", true) == html_teds(true, "zzz") == 0.0
     assert 0.9 < html_teds(true.replace("tides", "tide"), true) < 1.0
-    assert html_teds(true.replace("h1", "h2"), true) == pytest.approx(1 - 1 / 10)
+    assert html_teds(true.replace("h1", "h2"), true) == pytest.approx(1 - 1 / 11)
     assert html_teds(true.replace("<b>in</b>", "in"), true) < html_teds(true.replace("tides", "tide"), true)
 
 
@@ -101,11 +102,14 @@ def test_no_reply_is_too_strange() -> None:
     for reply in (deep, nested, "\x00", "<" * 3000, "```json", "|" * 2000, "$" * 999, "\\begin{tabular}" * 300):
         assert 0 <= teds(reply, TABLE) <= 1 and 0 <= html_teds(reply, TABLE) <= 1
         assert read_words(reply) == []
-        for kind in ("key information extraction en", "chart parsing en", "table parsing cn", "text counting en", "document parsing en"):
-            truth = {"type": kind, "question": "x", "answers": ['{"a": "b"}'], "eval": "regression"}
-            truth |= {"answers": ["3"]} if kind == "text counting en" else {"answers": [{"a": 1}]} if "chart" in kind else {}
+        for kind, answer in (
+            ("key information extraction en", '{"a": "b"}'), ("chart parsing en", {"a": 1}), ("table parsing cn", "x"),
+            ("text counting en", "3"), ("document parsing en", "# x"), ("VQA with position en", "x"),
+        ):  # fmt: skip
+            truth = {"type": kind, "question": "x", "answers": [answer], "eval": "regression", "bbox": [1, 2, 3, 4]}
             assert ocrbench_v2.question_score(reply, truth) is not None
-        for truth in ({"track": "kie", "subset": "POIE", "op": "", "label": {"a": "b"}},):
+        for track, op in (("kie", ""), ("doc_parsing", "table"), ("doc_parsing", "doc"), ("multi_lan_ocr", "")):
+            truth = {"track": track, "subset": "x", "op": op, "label": {"a": "b"} if track == "kie" else "x"}
             assert cc_ocr.reply_measures(reply, truth)["score"][0] >= 0
         assert omnidocbench.page_scores(reply, {"text": [["title", 1, "Tides"]], "formula": [], "table": []})["text"] <= 1
 
@@ -120,7 +124,7 @@ def test_fields_count_with_their_names_and_as_often_as_they_stand() -> None:
 
 def test_words_are_found_where_they_stand() -> None:
     true = [((10, 10, 110, 50), "STOP!"), ((200, 10, 300, 50), "###"), ((10, 500, 90, 560), "go")]
-    said = read_words('[(12, 10, 112, 50, "stop"), (205, 15, 290, 45, "smudge"), (10, 500, 90, 560, "went"), (0, 0, 1, 2000, "far")]')
+    said = read_words('[(12, 10, 112, 50, "stop"), (205, 15, 290, 45, "smudge"), (10, 500, 90, 560, "went"), (0, 0, 1, 2000, "x")]')
     assert len(said) == 3, "one leaves the picture"
     assert spotting_f1(said, true) == 0.5, "one of two; what lies in an unreadable word does not count"
     assert spotting_f1([], true) == 0.0 == spotting_f1(said, [])
@@ -129,13 +133,13 @@ def test_words_are_found_where_they_stand() -> None:
 def test_a_line_may_be_cut_or_joined() -> None:
     true = ["The tide comes in slowly and with it all of the boats", "Nobody had seen such a light", "The end"]
     assert match_lines(true, [true[0][:25], true[0][25:], true[1], true[2]]) == [([0], [0, 1]), ([1], [2]), ([2], [3])]
-    assert match_lines(true, [true[2], true[1] + true[0]]) == [([2], [0]), ([0, 1], [1])]
+    assert match_lines(true, [true[2], true[1] + true[0]]) == [([0, 1], [1]), ([2], [0])]
     assert match_lines([], ["a"]) == [([], [0])] and match_lines(["a"], []) == [([0], [])]
 
 
 def test_order_is_scored_apart_from_the_words() -> None:
-    truth = {"text": [["text_block", 1, "first part"], ["text_block", 2, "other words"], ["text_block", 3, "last"]], "formula": [], "table": []}
-    scores = omnidocbench.page_scores("last\n\nfirst part\n\nother words", truth)
+    lines = [["text_block", number, text] for number, text in enumerate(("first part", "other words", "last"), start=1)]
+    scores = omnidocbench.page_scores("last\n\nfirst part\n\nother words", {"text": lines, "formula": [], "table": []})
     assert scores == {"text": 0.0, "order": pytest.approx(2 / 3)}
 
 
@@ -153,7 +157,7 @@ def test_a_missing_package_is_said_in_one_line(package: str, monkeypatch: pytest
 def test_a_kind_without_a_rule_is_named() -> None:
     with pytest.raises(EvaluationError, match="no questions of the kind 'x'; known: text recognition en"):
         ocrbench_v2.question_score("", {"type": "x", "question": "", "answers": []})
-    with pytest.raises(EvaluationError, match="table parsing en, 'Draw it.': its answers do not fit the kind"):
+    with pytest.raises(EvaluationError, match=r"table parsing en, 'Draw it.': its answers do not fit the kind"):
         ocrbench_v2.question_score("", {"type": "table parsing en", "question": "Draw it.", "answers": ["x"]})
     unasked = {"type": "text translation cn", "question": "翻译", "answers": [""]}
     assert ocrbench_v2.question_score("tea", unasked) is None and ocrbench_v2.question_score("", unasked) == 0.0

@@ -78,6 +78,26 @@ def tables(seed: int, count: int) -> Iterator[tuple[str, str]]:
         yield f"<html><body>{reply}</body></html>", f"<html><body>{truth}</body></html>"
 
 
+def html_page(rng: Random) -> str:
+    """Headings, paragraphs with styles, lists and tables."""
+    parts = []
+    for _ in range(rng.randrange(1, 6)):
+        words = some(rng, CELLS, 5)
+        listed = "".join(f"<li>{some(rng, CELLS, 2)}</li>" for _ in range(rng.randrange(3)))
+        layout = (f"<h1>{words}</h1>", f"<p>{words}</p>", f"<p>{words} <i>in it</i> after</p>", f"<ul>{listed}</ul>")
+        parts.append(rng.choice((*layout, f"<div class='x'>{table(rng)}</div>", table(rng))))
+    return "\n".join(parts)
+
+
+def html_pages(seed: int, count: int) -> Iterator[tuple[str, str]]:
+    """(reply, truth), half of the replies with tags taken out, moved or cut off."""
+    rng = Random(seed)
+    for number in range(count):
+        truth = html_page(rng)
+        reply = soup(rng, truth, rng.randrange(1, 4)) if number % 2 else rng.choice((truth.replace("fox", "cat"), html_page(rng)))
+        yield f"<html><body>{reply}</body></html>", f"<html><body>{truth}</body></html>"
+
+
 def value(rng: Random, depth: int) -> Any:
     kind = rng.random()
     if depth and kind < 0.25:

@@ -17,7 +17,7 @@ import pytest
 from qwenvl.eval.scorers import cc_ocr, ocrbench_v2, omnidocbench, page_text
 from qwenvl.eval.scorers.key_values import field_f1
 from qwenvl.eval.scorers.ocrbench import is_read
-from qwenvl.eval.scorers.teds import teds
+from qwenvl.eval.scorers.teds import html_teds, teds
 from tests.oracle import ocrbench_cases, page_cases, reading_cases
 
 DATA = Path(__file__).parent / "data"
@@ -37,6 +37,12 @@ def test_teds_equals_pubtabnet() -> None:
         for structure_only, key in ((False, "teds"), (True, "structure")):
             assert teds(reply, truth, structure_only) == pytest.approx(known[key][number] or 0.0, abs=NEAR), (number, reply)
     assert len(set(known["teds"])) > 300, "the cases differ"
+
+
+def test_html_teds_equals_zss_over_lxml() -> None:
+    known = peer("html_teds")
+    for number, (reply, truth) in enumerate(reading_cases.html_pages(known["seed"], known["count"])):
+        assert html_teds(reply, truth) == pytest.approx(known["scores"][number], abs=NEAR), (number, reply)
 
 
 def test_ocrbench_equals_its_script() -> None:

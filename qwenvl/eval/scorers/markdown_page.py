@@ -6,6 +6,7 @@ md_tex_filter of vlmeval/dataset/OmniDocBench/utils.py, open-compass/VLMEvalKit 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from qwenvl.eval.scorers.markdown_tables import BARRED, with_html_tables
@@ -107,28 +108,35 @@ def _latex_tables(text: str) -> list[tuple[int, int]]:
 
 
 def _enclosed(text: str, begin: str, end: str, skipped: int) -> list[tuple[int, int]]:
-    """Where the outermost of nested stretches stand. As published, lengths are those of the patterns, and what is left open at the
-    end is looked into from behind the first one's beginning."""
+    """Where the outermost of nested stretches stand. As published, lengths are those of the patterns, and where something is left
+    open at the end, all is looked at again from behind the first one's beginning."""
+    begins, ends = ([match.start() for match in re.finditer(f"(?={pattern})", text)] for pattern in (begin, end))
     spans: list[tuple[int, int]] = []
-    opened: list[int] = []
     place = 0
     while True:
-        opening, closing = re.search(begin, text[place:]), re.search(end, text[place:])
-        if opening and (not closing or opening.start() < closing.start()):
-            opened.append(place + opening.start())
-            place += opening.start() + len(end)
-        elif closing:
-            if opened:
-                start = opened.pop()
-                if not opened:
-                    spans.append((start, place + closing.start() + len(end)))
-            place += closing.start() + len(end)
-        else:
-            break
-    if opened:
-        inner = opened[0] + skipped
-        spans += [(start + inner, stop + inner) for start, stop in _enclosed(text[inner:], begin, end, skipped)]
-    return spans
+        opened: list[int] = []
+        while True:
+            opening, closing = _next(begins, place), _next(ends, place)
+            if closing is None:  # whatever opens from here on stays open
+                opened += [opening] if opening is not None else []
+                break
+            if opening is not None and opening < closing:
+                opened.append(opening)
+                place = opening + len(end)
+            else:
+                if opened and not opened[1:]:
+                    spans.append((opened[0], closing + len(end)))
+                del opened[-1:]
+                place = closing + len(end)
+        if not opened or _next(ends, opened[0] + skipped) is None:
+            return spans
+        place = opened[0] + skipped
+
+
+def _next(places: list[int], start: int) -> int | None:
+    """The first of some places, in order, that is not before `start`."""
+    index = bisect_left(places, start)
+    return places[index] if index < len(places) else None
 
 
 def _taken(text: str, spans: list[tuple[int, int]]) -> tuple[list[Piece], str]:

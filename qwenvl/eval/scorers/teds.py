@@ -41,15 +41,14 @@ def teds(reply: str, truth: str, structure_only: bool = False) -> float:
 
 
 def html_teds(reply: str, truth: str) -> float:
-    """The same of whole documents: all elements of <body>, or of the text where there is none, agree in their names and spans, and
-    their own text counts by edit distance with white space collapsed. 1.0 for two that are empty.
+    """The same of whole documents, not below 0: <body>, or the text where there is none, and all elements in it agree in their
+    names and spans, and their own text counts by edit distance with white space collapsed.
 
-    Ours, for replies in HTML (arXiv 2502.13923, section 2.2.1 names no score): on a table whose cells hold nothing but text it
-    is TEDS.
+    Ours, for replies in HTML: arXiv 2502.13923 has documents as HTML (section 2.2.1) and names no score of them.
     """
     ours, theirs = _document_node(_body(reply)), _document_node(_body(truth))
-    elements = max(_size(ours), _size(theirs)) - 1
-    return _alike(ours, theirs, elements) if elements else 1.0
+    ours.label = theirs.label = "body"
+    return max(0.0, _alike(ours, theirs, max(_size(ours), _size(theirs))))
 
 
 def _alike(ours: _Node, theirs: _Node, elements: int) -> float:
