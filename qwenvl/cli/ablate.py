@@ -89,7 +89,7 @@ def train(recipe: Recipe, path: Path, processes: int) -> int:
         return 0
     if processes == 1:
         return run(recipe, progress == "begun")
-    return start_ranks(processes, [str(path), *(["--resume"] if progress == "begun" else [])])
+    return start_ranks(processes, ["train", str(path), *(["--resume"] if progress == "begun" else [])])
 
 
 def report(ablation: Ablation, folder: Path, recipes: Mapping[str, Recipe], quick: bool) -> int:

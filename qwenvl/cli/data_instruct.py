@@ -7,14 +7,11 @@ import sys
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from qwenvl.cli.options import Flag, FromOne, FromZero, Number, OutFolder, SomeOf
-
-if TYPE_CHECKING:
-    from qwenvl.data.instruct.api import Api
 
 EXAMPLES = """
 qwenvl data instruct shards/grit shards/instruct --url http://localhost:8000/v1 --model qwen2.5-72b-instruct
@@ -74,6 +71,7 @@ class Instruct:
 def instruct(options: Instruct) -> int:
     from rich.console import Console
 
+    from qwenvl.cli.addresses import spent
     from qwenvl.cli.options import UsageError
     from qwenvl.config import validate
     from qwenvl.data.instruct.api import Api, ApiError, Usage
@@ -104,11 +102,11 @@ def instruct(options: Instruct) -> int:
         with Console(stderr=True).status(f"asking {options.model}") as status:
             outcome = write(samples, options.out, spec, api, options.concurrency, lambda count: status.update(f"{count} pictures"))
     except (ApiError, KeyboardInterrupt):
-        print(f"qwenvl: {_spent(api)}; the same command goes on from there", file=sys.stderr)
+        print(f"qwenvl: {spent(api)}; the same command goes on from there", file=sys.stderr)
         raise
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(outcome.samples.items()))
     print(f"{options.out}: {sum(outcome.samples.values())} samples ({kinds or 'none'}) about {outcome.pictures} pictures")
-    print(_spent(api))
+    print(spent(api))
     for name in ("refused", "failed", "passed_over"):
         counts = getattr(outcome, name)
         if counts:
@@ -119,9 +117,3 @@ def instruct(options: Instruct) -> int:
         print(f"qwenvl: {options.shards}: no conversation was written; the counts above say why", file=sys.stderr)
     return 0 if outcome.samples else 1
 
-
-def _spent(api: Api) -> str:
-    usage = api.usage
-    cost = f", cost {usage.cost:.4g}" if usage.cost else ""
-    tokens = f"{usage.prompt_tokens:,} tokens sent and {usage.completion_tokens:,} received{cost}"
-    return f"{usage.requests} requests ({usage.retries} retries), {usage.kept} replies from disk; {tokens}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from qwenvl.cli.eval_run import ROOT
-from qwenvl.cli.options import Flag, Text
+from qwenvl.cli.options import Flag, FromOne, Text
 from qwenvl.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -28,6 +28,15 @@ class Score:
 
     folder: tyro.conf.Positional[Path]
     """The folder of that run."""
+    judge: Text = None
+    """Let the model at this address (http://HOST:PORT/v1#MODEL) judge the answers first, of a benchmark that has a judge. Its
+    replies are kept, so that the same is asked once; its key is read from OPENAI_API_KEY."""
+    concurrency: FromOne = 8
+    """Requests to the judge at work at the same time."""
+    price_in: float = 0.0
+    """Per million tokens sent to the judge, for the cost in judge.json."""
+    price_out: float = 0.0
+    """Per million tokens received."""
     json: Flag = False
     """Print JSON instead of a table."""
     markdown: Flag = False
@@ -77,6 +86,8 @@ class Tasks:
 
 
 def score(options: Score) -> int:
+    if options.judge is not None:
+        ask_judge(options)
     return show(options.folder, options.json, options.markdown)
 
 
@@ -95,6 +106,9 @@ def show(folder: Path, as_json: bool, as_markdown: bool = False) -> int:
         print(f"qwenvl: {answered} of {wanted} questions are answered; the scores are of those", file=sys.stderr)
     if scored.failed:
         print(f"qwenvl: {scored.failed} questions got no answer and earned nothing", file=sys.stderr)
+    if scored.main is None and scored.benchmark.judge is not None:
+        again = f"qwenvl eval score {folder} --judge http://HOST:PORT/v1#MODEL"
+        print(f"qwenvl: nobody judged these answers yet; let a model do so: {again}", file=sys.stderr)
     if not scored.scores:
         for path in write_submission(scored):
             print(f"answers are withheld; hand in {path}")
@@ -112,6 +126,30 @@ def show(folder: Path, as_json: bool, as_markdown: bool = False) -> int:
     Console().print(_table(scored))
     print(f"answers and scores: {folder}")
     return 0
+
+
+def ask_judge(options: Score) -> None:
+    """Save the judge's verdicts in the folder. Raises EvaluationError for a benchmark without a judge."""
+    from qwenvl.cli.addresses import api_at, spent
+    from qwenvl.eval.judge import judge, save_verdicts
+    from qwenvl.eval.runner import read_predictions, read_run
+    from qwenvl.eval.task import EvaluationError
+    from qwenvl.eval.tasks import SCENES, benchmark_named
+
+    task, predictions = read_run(options.folder)["task"], read_predictions(options.folder)
+    rubric = None if task == SCENES else benchmark_named(task).judge
+    if rubric is None:
+        raise EvaluationError(f"{options.folder}: {task} is scored by rules, without a judge; leave --judge out")
+    api = api_at(options.judge or "", options.folder / "replies", options.price_in, options.price_out)
+    try:
+        with progress(f"asking {api.model}", len(predictions)) as advance:
+            verdicts = judge(predictions, rubric, api, options.concurrency, advance)
+    finally:
+        print(f"qwenvl: {spent(api)}", file=sys.stderr)
+    about = save_verdicts(options.folder, verdicts, rubric, api)
+    if about["failed"]:
+        told = ", ".join(f"{reason} {count}" for reason, count in about["failed"].items())
+        print(f"qwenvl: {sum(about['failed'].values())} of {about['rounds']} verdicts failed: {told}", file=sys.stderr)
 
 
 def _table(scored: ScoredRun) -> Any:

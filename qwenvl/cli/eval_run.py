@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from qwenvl.cli.addresses import api_at, is_address
 from qwenvl.cli.options import Device, Flag, FromOne, FromZero, OutFolder, SomeOf, Text
 from qwenvl.cli.progress import progress
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from qwenvl.eval.task import Question
 
 SCENES_LIMIT = 500
-REMOTE = ("http://", "https://")
 ROOT = Path("data/eval")
 
 
@@ -54,10 +55,10 @@ class Run:
     """Processes on this machine that share the questions out."""
     out: OutFolder = None
     """Folder for answers and scores of one task and model; by default one named after both, under runs/eval."""
-    judge: Text = None
-    """Address of an OpenAI-compatible server that judges answers, for benchmarks that have a judge."""
-    family: Annotated[Literal["qwen_vl", "qwen2_vl", "qwen2_5_vl"], tyro.conf.arg(help_behavior_hint="")] = "qwen2_5_vl"
-    """How the model at an address writes places."""
+    like: str = "qwen2_5_vl"
+    """How the model at an address writes places and sees pictures: a family (qwen_vl, qwen2_vl, qwen2_5_vl) or a preset's name."""
+    concurrency: FromOne = 8
+    """Requests at work at the same time, at an address."""
     dry_run: Flag = False
     """Ask nothing: print the first prompts, and write them with their pictures to OUT/dry_run.html."""
     json: Flag = False
@@ -80,15 +81,16 @@ def run(options: Run, arguments: list[str]) -> int:
         from qwenvl.train.parallel import start_ranks
 
         return start_ranks(options.processes, ["eval", *arguments])
-    code = 0
-    for model in options.model:
-        answerer = answerer_of(model, options)
-        for task in options.tasks:
-            code = max(code, run_one(task, model, answerer, options))
-    return code
+    with shared() as share:
+        for model in options.model:
+            answerer = answerer_of(model, options)
+            for task in options.tasks:
+                run_one(task, model, answerer, options, share)
+    return 0
 
 
-def run_one(task: str, model: str, answerer: Answerer, options: Run) -> int:
+def run_one(task: str, model: str, answerer: Answerer, options: Run, share: Share) -> None:
+    """Ask, save, score and show; or show what would be asked."""
     from qwenvl.cli.eval_report import show
     from qwenvl.eval.runner import open_run, predict
     from qwenvl.eval.tasks import SCENES, benchmark_named
@@ -99,37 +101,46 @@ def run_one(task: str, model: str, answerer: Answerer, options: Run) -> int:
         questions, settings = benchmark_of(benchmark_named(task), model, answerer, options)
     folder = options.out or default_folder(settings, options.seed)
     if options.dry_run:
-        return dry_run(questions, answerer, folder.parent)
-    share = share_of()
+        if share.rank == 0:
+            dry_run(questions, answerer, folder.parent)
+        return
     if share.rank == 0:
         open_run(folder, settings)
     share.wait()
     try:
-        with progress(f"asking {task}", len(questions[share.rank :: share.size])) as advance:
+        own = len(questions[share.rank :: share.size])
+        with progress(f"asking {task}", own, hidden=share.rank > 0) as advance:
             predict(questions, answerer, folder, options.batch, advance, share)
     except KeyboardInterrupt:
-        print(f"qwenvl: the answers so far are in {folder}; the same command goes on from there", file=sys.stderr)
+        if share.rank == 0:
+            print(f"qwenvl: the answers so far are in {folder}; the same command goes on from there", file=sys.stderr)
         raise
-    return show(folder, options.json) if share.rank == 0 else 0
+    if share.rank == 0:
+        show(folder, options.json)
 
 
-def share_of() -> Share:
-    """This process's part of the questions."""
+@contextmanager
+def shared() -> Iterator[Share]:
+    """This process's part of the questions, among those that `--processes` or torchrun started."""
     from qwenvl.eval.runner import Share
 
     if "WORLD_SIZE" not in os.environ:
-        return Share()
-    from qwenvl.train.parallel import join_world
+        yield Share()
+        return
+    from qwenvl.train.parallel import join_world, leave_world
 
     world = join_world()
-    return Share(world.rank, world.size, world.wait)
+    try:
+        yield Share(world.rank, world.size, world.wait)
+    finally:
+        leave_world(world)
 
 
 def answerer_of(model: str, options: Run) -> Answerer:
-    if model.startswith(REMOTE):
+    if is_address(model):
         from qwenvl.eval.remote import RemoteAnswerer
 
-        return RemoteAnswerer.at(model, options.family)
+        return RemoteAnswerer(api_at(model), options.like, options.concurrency, options.seed)
     from qwenvl.eval.asking import ModelAnswerer
     from qwenvl.inference.model import load
 
@@ -151,7 +162,12 @@ def benchmark_of(
     from qwenvl.eval.benchmark import Shots, questions
     from qwenvl.eval.runs import settings
 
-    split, version = benchmark.split(options.split), benchmark.prompt(options.prompt, answerer.style)
+    split = benchmark.split(options.split)
+    version = benchmark.prompt(options.prompt, answerer.style)
+    if is_address(model):
+        from qwenvl.eval.remote import wording_for_chat
+
+        version = wording_for_chat(benchmark, options.prompt)
     shots, folder = Shots(options.shots, options.seed), options.data / benchmark.name
     with progress(f"reading {benchmark.name}", None) as advance:
         asked = []
@@ -168,7 +184,7 @@ def describe(model: str) -> dict[str, Any]:
     from qwenvl.weights.hub import resolve
 
     told = {"versions": versions("qwenvl", "torch", "numpy", "pillow")}
-    if model.startswith(REMOTE):
+    if is_address(model):
         address, _, name = model.partition("#")
         return {"model": name or address, "fingerprint": {"address": address}, **told}
     name = Path(model).resolve().name if Path(model).is_dir() else model
@@ -186,7 +202,7 @@ def default_folder(settings: Mapping[str, Any], seed: int) -> Path:
 FIRST = 3
 
 
-def dry_run(questions: list[Question], answerer: Answerer, folder: Path) -> int:
+def dry_run(questions: list[Question], answerer: Answerer, folder: Path) -> None:
     """Print the first prompts; write them with their pictures as a page."""
     from qwenvl.eval.dry_run import write_dry_run
     from qwenvl.eval.runner import told
@@ -198,4 +214,3 @@ def dry_run(questions: list[Question], answerer: Answerer, folder: Path) -> int:
     page = folder / f"dry_run_{questions[0].task}.html"
     page.write_text(write_dry_run(shown), encoding="utf-8")
     print(f"{len(questions)} questions; the first {len(shown)} with their pictures: {page}")
-    return 0

@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
     if options.processes > 1 and "WORLD_SIZE" not in os.environ:
         from qwenvl.train.parallel import start_ranks
 
-        return start_ranks(options.processes, arguments)
+        return start_ranks(options.processes, ["train", *arguments])
     return run(recipe, options.resume, options.tensorboard)
 
 

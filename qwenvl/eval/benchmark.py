@@ -79,7 +79,8 @@ class Prompt:
         return tuple(_placed(words, item))
 
     def opening(self, item: Item) -> list[Message]:
-        """The turn before all others, where there is one. A wording that tells of the picture's size there is a class of its own."""
+        """The turn before all others, where there is one. A wording that tells of the picture's size there is a class of its own.
+        """
         return [] if self.system is None else [Message.of("system", self.system)]
 
 

@@ -184,9 +184,12 @@ def points_of(scored: ScoredRun) -> dict[str, float]:
 
 
 def _histograms(scored: ScoredRun) -> str:
-    charts = [("points of a question", list(points_of(scored).values())),
-              ("characters of a reply", [float(len(prediction.reply)) for prediction in scored.predictions]),
-              ("tokens of a prompt", [float(prediction.prompt_tokens) for prediction in scored.predictions if prediction.prompt_tokens])]  # fmt: skip
+    asked = scored.predictions
+    charts: list[tuple[str, list[float]]] = [
+        ("points of a question", list(points_of(scored).values())),
+        ("characters of a reply", [len(prediction.reply) for prediction in asked]),
+        ("tokens of a prompt", [prediction.prompt_tokens for prediction in asked if prediction.prompt_tokens]),
+    ]
     return f'<div class="charts">{"".join(histogram(name, values) for name, values in charts if values)}</div>'
 
 
@@ -197,11 +200,12 @@ def histogram(name: str, values: Sequence[float], width: int = 260, height: int 
     counts = [0] * BINS
     for value in values:
         counts[min(int((value - low) / step), BINS - 1)] += 1
-    most, wide = max(counts), (width - 20) / BINS
+    wide = (width - 20) / BINS
+    heights = [(height - 40) * count / max(counts) for count in counts]
     bars = "".join(
-        f'<rect class="bar" x="{10 + index * wide:.1f}" y="{height - 20 - (height - 40) * count / most:.1f}" width="{wide - 1:.1f}" '
-        f'height="{(height - 40) * count / most:.1f}"><title>{count}</title></rect>'
-        for index, count in enumerate(counts)
+        f'<rect class="bar" x="{10 + index * wide:.1f}" y="{height - 20 - tall:.1f}" width="{wide - 1:.1f}" height="{tall:.1f}">'
+        f"<title>{count}</title></rect>"
+        for index, (count, tall) in enumerate(zip(counts, heights, strict=True))
     )
     ends = f'<text x="10" y="{height - 6}">{low:g}</text><text x="{width - 10}" y="{height - 6}" text-anchor="end">{high:g}</text>'
     return f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img"><text x="10" y="14">{name}</text>{bars}{ends}</svg>'
@@ -242,7 +246,8 @@ def _picture(prediction: Prediction, run: Reported) -> str:
     texts = ((prediction.reply, "said"), (prediction.reference, "true"))
     outlines = [(read_regions(text, markup, frame=frame), kind) for text, kind in texts]
     over = "".join(marks(regions, width, height, kind) for regions, kind in outlines)
-    return f'<svg viewBox="0 0 {width} {height}"><image href="data:image/jpeg;base64,{data}" width="{width}" height="{height}"/>{over}</svg>'
+    seen = f'<image href="data:image/jpeg;base64,{data}" width="{width}" height="{height}"/>'
+    return f'<svg viewBox="0 0 {width} {height}">{seen}{over}</svg>'
 
 
 def markdown(runs: Iterable[ScoredRun]) -> str:

@@ -15,6 +15,7 @@ import yaml
 from qwenvl.data.places import markup_record
 from qwenvl.eval.asking import Answerer
 from qwenvl.eval.benchmark import Benchmark, Shots, prompt_hash
+from qwenvl.eval.judge import read_verdicts, with_verdicts
 from qwenvl.eval.runner import plain_text, read_predictions, read_run, told, write_json
 from qwenvl.eval.scoring import score_benchmark, score_groups
 from qwenvl.eval.task import EvaluationError, Prediction, Question, Score, frame_of
@@ -111,16 +112,20 @@ class ScoredRun:
             "answered": len(self.predictions),
             "failed": self.failed,
             "published": self.published,
-            "scores": {measure: score.to_json() for measure, score in self.scores.items()},
-            "groups": {group: {measure: score.to_json() for measure, score in found.items()} for group, found in self.groups.items()},
+            "scores": _plain(self.scores),
+            "groups": {group: _plain(found) for group, found in self.groups.items()},
         }
+
+
+def _plain(scores: Mapping[str, Score]) -> dict[str, Any]:
+    return {measure: score.to_json() for measure, score in scores.items()}
 
 
 def score_folder(folder: Path) -> ScoredRun:
     """Score what a run's folder holds and write scores.json there. Raises EvaluationError for a folder that holds no run, or none
     of the questions answered."""
     run = read_run(folder)
-    benchmark, predictions = benchmark_named(run["task"]), read_predictions(folder)
+    benchmark, predictions = benchmark_named(run["task"]), with_verdicts(read_predictions(folder), read_verdicts(folder))
     if not predictions:
         raise EvaluationError(f"{folder}: no predictions there yet; run the evaluation first")
     if run["version"] != benchmark.version:

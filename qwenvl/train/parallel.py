@@ -207,7 +207,7 @@ GRACE = 5.0
 
 
 def start_ranks(processes: int, arguments: Sequence[str]) -> int:
-    """Run `qwenvl train ARGUMENTS` as `processes` ranks on this machine and return their exit code, or that of one that failed.
+    """Run `qwenvl ARGUMENTS` as `processes` ranks on this machine and return their exit code, or that of one that failed.
 
     An interrupt is passed on, so that every rank ends its step and saves. If one rank dies, the others are ended too.
     """
@@ -216,7 +216,7 @@ def start_ranks(processes: int, arguments: Sequence[str]) -> int:
         port = probe.getsockname()[1]
     common = {**KEEP_MEMORY, **os.environ, "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     # -P: a folder called qwenvl where the user stands is not the package.
-    command = [sys.executable, "-P", "-m", "qwenvl", "train", *arguments]
+    command = [sys.executable, "-P", "-m", "qwenvl", *arguments]
     ranks = [
         # A session of its own: a Ctrl-C on the terminal then arrives once, through the handler below.
         subprocess.Popen(command, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, start_new_session=True)

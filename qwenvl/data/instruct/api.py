@@ -114,8 +114,8 @@ class Api:
         self.url = self.url.rstrip("/").removesuffix("/chat/completions")
 
     def ask(self, messages: Sequence[dict[str, Any]], options: Mapping[str, Any] | None = None) -> Reply:
-        """The model's reply, from disk if it was asked the same before. `options`: fields of this request beside the common ones, or
-        in their place.
+        """The model's reply, from disk if it was asked the same before. `options`: fields of this request beside the common ones,
+        or in their place.
 
         Raises RequestFailed where this request got none in all its tries, ApiError where no other would.
         """
