@@ -287,12 +287,16 @@ def check(options: Check) -> int:
     from qwenvl.eval.check_data import check as findings
     from qwenvl.eval.tasks import NAMES, benchmark_named
 
-    wrong = 0
+    code = 0
     for name in options.tasks or NAMES:
-        for found in findings(benchmark_named(name), options.data / name):
+        benchmark, wrong = benchmark_named(name), 0
+        for found in findings(benchmark, options.data / name):
             wrong += bool(found.problem)
             print(f"{found.benchmark} {found.split}: {found.problem or 'ready'}")
-    return 1 if wrong else 0
+        if wrong:
+            print(f"  where to get {name}: {benchmark.get}")
+            code = 1
+    return code
 
 
 def tasks(options: Tasks) -> int:

@@ -8,6 +8,7 @@ taken from), how answers are drawn (`Decoding`), which examples were shown befor
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -224,7 +225,16 @@ def question_of(
         style=prompt.style,
         numbered=prompt.numbered,
         options=item.options if prompt.decoding.rank else (),
+        digest=item_digest(item),
     )
+
+
+def item_digest(item: Item) -> str:
+    """Of an item's words, truth and the names of its files: two runs that differ in it were asked something else."""
+    files = [getattr(visual, "image", None) or getattr(visual, "video", None) for visual in item.visuals]
+    names = [Path(file).name for file in files if isinstance(file, str | Path)]
+    told = [item.id, dict(item.fields), dict(item.truth), list(item.options), repr(item.said), names]
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def prompt_hash(prompt: Prompt) -> str:

@@ -28,7 +28,7 @@ def check(benchmark: Benchmark, folder: Path) -> Iterator[Finding]:
     for name, split in benchmark.splits.items():
         missing = [pattern for pattern in split.files if not any(folder.glob(pattern))]
         if missing:
-            yield Finding(benchmark.name, name, f"{folder}: no {', '.join(missing)}; {benchmark.get}")
+            yield Finding(benchmark.name, name, f"no {', '.join(missing)} in {folder}")
             continue
         try:
             items = list(islice(benchmark.read(folder, name), READ))
@@ -39,7 +39,7 @@ def check(benchmark: Benchmark, folder: Path) -> Iterator[Finding]:
         if not items:
             yield Finding(benchmark.name, name, f"{folder}: its files hold no item of {name}; fetch them again")
         elif lost:
-            yield Finding(benchmark.name, name, f"{lost[0]}: no such picture; {benchmark.get}", len(items))
+            yield Finding(benchmark.name, name, f"{lost[0]}: no such picture", len(items))
         else:
             yield Finding(benchmark.name, name, read=len(items))
 

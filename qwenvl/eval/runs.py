@@ -16,9 +16,9 @@ from qwenvl.data.places import markup_record
 from qwenvl.eval.asking import Answerer
 from qwenvl.eval.benchmark import Benchmark, Shots, prompt_hash
 from qwenvl.eval.judge import read_verdicts, with_verdicts
-from qwenvl.eval.runner import plain_text, read_predictions, read_run, told, write_json
+from qwenvl.eval.runner import read_predictions, read_run, told, write_json
 from qwenvl.eval.scoring import score_benchmark, score_groups
-from qwenvl.eval.task import EvaluationError, Prediction, Question, Score, frame_of
+from qwenvl.eval.task import EvaluationError, Prediction, Question, Score
 from qwenvl.eval.tasks import benchmark_named
 from qwenvl.families.spec import Markup
 
@@ -44,7 +44,7 @@ def settings(
         "style": prompt.style,
         "shots": {"count": shots.count, "seed": shots.seed},
         "pixels": pixel_budget(answerer),
-        "data": data_hash(asked, answerer.markup),
+        "data": data_hash(asked),
     }
     key = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:12]
     return decided | {"key": key, "limit": limit, "questions": len(asked), "markup": markup_record(answerer.markup)}
@@ -57,14 +57,9 @@ def pixel_budget(answerer: Answerer) -> dict[str, Any]:
     return {name: value for name, value in asdict(answerer.spec.images).items() if isinstance(value, int | float | str)}
 
 
-def data_hash(asked: Sequence[Question], markup: Markup) -> str:
-    """Of ids, words, truths and the files of the pictures (their names): two runs that differ in it were asked something else."""
-    digest = hashlib.sha256()
-    for question in sorted(asked, key=lambda question: question.id):
-        words = plain_text(question.sample.messages, markup, frame_of(question.truth))
-        files = [Path(str(part.image)).name for part in question.sample.images if isinstance(part.image, str | Path)]
-        digest.update(json.dumps([question.id, words, question.truth, files], sort_keys=True, default=str).encode())
-    return digest.hexdigest()[:12]
+def data_hash(asked: Sequence[Question]) -> str:
+    """Of all items that were asked, in any order."""
+    return hashlib.sha256("".join(sorted(question.digest for question in asked)).encode()).hexdigest()[:12]
 
 
 def markup_of(run: Mapping[str, Any]) -> Markup:

@@ -54,7 +54,7 @@ class Question:
     """One question to a model. `sample` ends in the reference answer, which is not shown; `truth` is plain data for the scorer.
 
     style: that of the wording, None where it is the model's own. numbered: whether its pictures are ("Picture 1: "), None where the
-    family decides. options: what is ranked where decoding.rank says so.
+    family decides. options: what is ranked where decoding.rank says so. digest: of the item, whatever the wording and the model.
     """
 
     id: str
@@ -67,6 +67,7 @@ class Question:
     style: Style | None = None
     numbered: bool | None = None
     options: tuple[str, ...] = ()
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

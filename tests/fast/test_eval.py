@@ -330,8 +330,8 @@ def test_the_command_measures_a_model_and_scores_again(tiny: str, tmp_path: Path
     assert "yes_no" in capsys.readouterr().out
     assert main(["eval", "score", str(tmp_path)]) == 1
     assert "no run.json" in capsys.readouterr().err
-    assert main(["eval", "run", "scenes", "--model", tiny, "--limit", "0", "--device", "cpu"]) == 1
-    assert "limit 0" in capsys.readouterr().err
+    assert main(["eval", "run", "scenes", "--model", tiny, "--limit", "0", "--device", "cpu"]) == 2
+    assert "0 is too small" in capsys.readouterr().err
 
 
 def test_a_batch_of_questions_is_answered_as_each_alone(tiny: str) -> None:
