@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from qwenvl.cli.eval_report import Check, Explain, Report, Score, Tasks, check, explain, report, score, tasks
+from qwenvl.cli.eval_report import Check, Explain, Report, Tasks, check, explain, report, tasks
 from qwenvl.cli.eval_run import Run, describe, run
+from qwenvl.cli.eval_score import Score, score
 from qwenvl.cli.options import Device, parse
 
 SUMMARY = "Measure models on benchmarks, score saved answers again, report and compare, show answers drawn at random."

@@ -1,8 +1,7 @@
-"""What `qwenvl eval score`, `report`, `explain`, `check` and `tasks` do. None of them needs a model."""
+"""What `qwenvl eval report`, `explain`, `check` and `tasks` do. None of them needs a model."""
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,36 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from qwenvl.cli.eval_run import ROOT
-from qwenvl.cli.options import Flag, FromOne, Text
+from qwenvl.cli.options import Text
 from qwenvl.cli.progress import progress
 
 if TYPE_CHECKING:
     from qwenvl.eval.page import Reported
     from qwenvl.eval.runs import ScoredRun
-
-
-@dataclass(frozen=True)
-class Score:
-    """Score the answers saved by an earlier run again. No model is needed.
-
-    Where a benchmark withholds its answers, the file for its server is written instead.
-    """
-
-    folder: tyro.conf.Positional[Path]
-    """The folder of that run."""
-    judge: Text = None
-    """Let the model at this address (http://HOST:PORT/v1#MODEL) judge the answers first, of a benchmark that has a judge. Its
-    replies are kept, so that the same is asked once; its key is read from OPENAI_API_KEY."""
-    concurrency: FromOne = 8
-    """Requests to the judge at work at the same time."""
-    price_in: float = 0.0
-    """Per million tokens sent to the judge, for the cost in judge.json."""
-    price_out: float = 0.0
-    """Per million tokens received."""
-    json: Flag = False
-    """Print JSON instead of a table."""
-    markdown: Flag = False
-    """Print a section for a Markdown page instead."""
 
 
 @dataclass(frozen=True)
@@ -83,116 +58,6 @@ class Tasks:
 
     name: tyro.conf.Positional[Text] = None
     """A benchmark."""
-
-
-def score(options: Score) -> int:
-    if options.judge is not None:
-        ask_judge(options)
-    return show(options.folder, options.json, options.markdown)
-
-
-def show(folder: Path, as_json: bool, as_markdown: bool = False) -> int:
-    """Score what the folder holds, save scores.json there, and print it."""
-    from qwenvl.eval.runner import read_run
-    from qwenvl.eval.tasks import SCENES
-
-    if read_run(folder)["task"] == SCENES:
-        return _show_scenes(folder, as_json, as_markdown)
-    from qwenvl.eval.runs import score_folder, write_submission
-
-    scored = score_folder(folder)
-    if not scored.complete:
-        answered, wanted = len(scored.predictions), scored.run["questions"]
-        print(f"qwenvl: {answered} of {wanted} questions are answered; the scores are of those", file=sys.stderr)
-    if scored.failed:
-        print(f"qwenvl: {scored.failed} questions got no answer and earned nothing", file=sys.stderr)
-    if scored.main is None and scored.benchmark.judge is not None:
-        again = f"qwenvl eval score {folder} --judge http://HOST:PORT/v1#MODEL"
-        print(f"qwenvl: nobody judged these answers yet; let a model do so: {again}", file=sys.stderr)
-    if not scored.scores:
-        for path in write_submission(scored):
-            print(f"answers are withheld; hand in {path}")
-        return 0
-    if as_json:
-        print(json.dumps(scored.to_json(), ensure_ascii=False, indent=1))
-        return 0
-    from qwenvl.eval.page import markdown
-
-    if as_markdown:
-        print(markdown([scored]), end="")
-        return 0
-    from rich.console import Console
-
-    Console().print(_table(scored))
-    print(f"answers and scores: {folder}")
-    return 0
-
-
-def ask_judge(options: Score) -> None:
-    """Save the judge's verdicts in the folder. Raises EvaluationError for a benchmark without a judge."""
-    from qwenvl.cli.addresses import api_at, spent
-    from qwenvl.eval.judge import judge, save_verdicts
-    from qwenvl.eval.runner import read_predictions, read_run
-    from qwenvl.eval.task import EvaluationError
-    from qwenvl.eval.tasks import SCENES, benchmark_named
-
-    task, predictions = read_run(options.folder)["task"], read_predictions(options.folder)
-    rubric = None if task == SCENES else benchmark_named(task).judge
-    if rubric is None:
-        raise EvaluationError(f"{options.folder}: {task} is scored by rules, without a judge; leave --judge out")
-    api = api_at(options.judge or "", options.folder / "replies", options.price_in, options.price_out)
-    try:
-        with progress(f"asking {api.model}", len(predictions)) as advance:
-            verdicts = judge(predictions, rubric, api, options.concurrency, advance)
-    finally:
-        print(f"qwenvl: {spent(api)}", file=sys.stderr)
-    about = save_verdicts(options.folder, verdicts, rubric, api)
-    if about["failed"]:
-        told = ", ".join(f"{reason} {count}" for reason, count in about["failed"].items())
-        print(f"qwenvl: {sum(about['failed'].values())} of {about['rounds']} verdicts failed: {told}", file=sys.stderr)
-
-
-def _table(scored: ScoredRun) -> Any:
-    from rich.table import Table
-
-    from qwenvl.eval.page import bounds_of, value_of
-
-    benchmark = scored.benchmark
-    grid = Table(title=f"{scored.run['model']} on {benchmark.title}, {scored.run['split']}")
-    for name in ("", "ours", "95 %", "published", "questions"):
-        grid.add_column(name, justify="left" if not name else "right")
-    for measure, found in scored.scores.items():
-        main = measure == benchmark.measure
-        published = f"{scored.published:g}" if main and scored.published is not None else ""
-        scale = benchmark.scale if main else 100.0
-        cells = (value_of(found, scale), bounds_of(found, scale), published, str(found.n))
-        grid.add_row(measure, *cells, style="bold" if main else None)
-    return grid
-
-
-def _show_scenes(folder: Path, as_json: bool, as_markdown: bool) -> int:
-    from qwenvl.eval.runner import score_run
-    from qwenvl.eval.scorers.scenes import make_scorer
-
-    result = score_run(folder, make_scorer)
-    answered, wanted = result["answered"], result["questions"]
-    if answered < wanted:
-        print(f"qwenvl: {answered} of {wanted} questions are answered; the scores are of those", file=sys.stderr)
-    if as_json:
-        print(json.dumps(result, ensure_ascii=False, indent=1))
-        return 0
-    if as_markdown:
-        from qwenvl.eval.report import markdown
-
-        print(markdown(result))
-        return 0
-    from rich.console import Console
-
-    from qwenvl.eval.report import table
-
-    Console().print(table(result))
-    print(f"answers and scores: {folder}")
-    return 0
 
 
 def report(options: Report) -> int:
@@ -248,7 +113,7 @@ def with_pictures(run: ScoredRun, data: Path | None) -> Reported:
     wanted = {prediction.id for prediction in shown_of(run)}
     pictures: dict[str, Any] = {}
     try:
-        for item in run.benchmark.read(folder, run.run["split"]):
+        for item in run.benchmark.items(folder, run.run["split"]):
             name = f"{run.run['split']}/{item.id}"
             first = next((part for part in item.visuals if isinstance(part, ImagePart)), None)
             if name in wanted and first is not None:
@@ -292,7 +157,7 @@ def check(options: Check) -> int:
         benchmark, wrong = benchmark_named(name), 0
         for found in findings(benchmark, options.data / name):
             wrong += bool(found.problem)
-            print(f"{found.benchmark} {found.split}: {found.problem or 'ready'}")
+            print(found.problem or f"{found.benchmark} {found.split}: ready")
         if wrong:
             print(f"  where to get {name}: {benchmark.get}")
             code = 1

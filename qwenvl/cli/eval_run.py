@@ -68,13 +68,12 @@ class Run:
 
 
 def run(options: Run, arguments: list[str]) -> int:
+    from qwenvl.cli.eval_score import show
     from qwenvl.eval.task import EvaluationError
-    from qwenvl.eval.tasks import SCENES, benchmark_named
 
     pairs = [(task, model) for model in options.model for task in options.tasks]
     for task in options.tasks:
-        if task != SCENES:
-            benchmark_named(task).split(options.split)  # before a model is loaded
+        check_task(task, options)  # before a model is loaded
     if options.out is not None and len(pairs) > 1:
         raise EvaluationError(f"--out is for one task and model, and these are {len(pairs)}; leave it out")
     if options.processes > 1 and "WORLD_SIZE" not in os.environ:
@@ -82,16 +81,31 @@ def run(options: Run, arguments: list[str]) -> int:
 
         return start_ranks(options.processes, ["eval", *arguments])
     with shared() as share:
+        folders = []
         for model in options.model:
             answerer = answerer_of(model, options)
-            for task in options.tasks:
-                run_one(task, model, answerer, options, share)
+            folders += [run_one(task, model, answerer, options, share) for task in options.tasks]
+        if share.rank == 0 and not options.dry_run:
+            show(folders, options.json)
     return 0
 
 
-def run_one(task: str, model: str, answerer: Answerer, options: Run, share: Share) -> None:
-    """Ask, save, score and show; or show what would be asked."""
-    from qwenvl.cli.eval_report import show
+def check_task(task: str, options: Run) -> None:
+    """Raises EvaluationError for a task, split or wording that there is not, and for files that do not lie where they must."""
+    from qwenvl.eval.check_data import missing_files
+    from qwenvl.eval.task import EvaluationError
+    from qwenvl.eval.tasks import SCENES, benchmark_named
+
+    if task == SCENES:
+        return
+    benchmark, folder = benchmark_named(task), options.data / task
+    benchmark.prompt(options.prompt, "raw")
+    if missing := missing_files(benchmark, benchmark.split(options.split), folder):
+        raise EvaluationError(f"{missing}; see: qwenvl eval check {task} --data {options.data}")
+
+
+def run_one(task: str, model: str, answerer: Answerer, options: Run, share: Share) -> Path:
+    """Ask and save, or show what would be asked; the folder of the run."""
     from qwenvl.eval.runner import open_run, predict
     from qwenvl.eval.tasks import SCENES, benchmark_named
 
@@ -103,7 +117,7 @@ def run_one(task: str, model: str, answerer: Answerer, options: Run, share: Shar
     if options.dry_run:
         if share.rank == 0:
             dry_run(questions, answerer, folder.parent)
-        return
+        return folder
     if share.rank == 0:
         open_run(folder, settings)
     share.wait()
@@ -115,8 +129,7 @@ def run_one(task: str, model: str, answerer: Answerer, options: Run, share: Shar
         if share.rank == 0:
             print(f"qwenvl: the answers so far are in {folder}; the same command goes on from there", file=sys.stderr)
         raise
-    if share.rank == 0:
-        show(folder, options.json)
+    return folder
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwenvl.config import ConfigError
@@ -16,10 +18,10 @@ if TYPE_CHECKING:
     from qwenvl.processing.encode import Processor
     from qwenvl.train.parallel import World
     from qwenvl.train.recipe import Recipe
+    from qwenvl.train.sections import EvaluateRecipe
     from qwenvl.train.sight.evaluations import Evaluation, ShownAnswer
     from qwenvl.train.sight.watch import Evaluate
 
-TASKS = ("scenes",)
 SEED = 2
 """Held-out scenes, others than those of `qwenvl eval run` (seed 1): recipes are not chosen by what they are measured by."""
 BATCH = 64
@@ -31,65 +33,88 @@ def evaluation_of(recipe: Recipe, processor: Processor, world: World) -> Evaluat
     """What recipe.evaluate asks for, None where it asks for nothing; the model's processor is `processor`.
 
     Ranks that have the whole model share the questions out; ranks that have a part of it each answer all of them together. Raises
-    ConfigError for an unknown task and for layers that are cut among ranks, FontError where pictures cannot be drawn.
+    ConfigError for an unknown task, for one whose files are missing and for layers that are cut among ranks, FontError where
+    pictures cannot be drawn.
     """
     settings = recipe.evaluate
     if settings is None:
         return None
-    if unknown := set(settings.tasks) - set(TASKS):
-        raise ConfigError(f"evaluate.tasks: no task {', '.join(sorted(unknown))}; known: {', '.join(TASKS)}")
     if world.tensor > 1:
         raise ConfigError("evaluate: layers cut by parallel.tensor write no answers; leave evaluate out, or set parallel.tensor: 1")
+    for name in settings.tasks:
+        _check(name, settings)
+    return InMemoryEvaluation(recipe, processor, world)
+
+
+def _check(name: str, settings: EvaluateRecipe) -> None:
     from qwenvl.data.synth import fonts
+    from qwenvl.eval.check_data import missing_files
+    from qwenvl.eval.task import EvaluationError
+    from qwenvl.eval.tasks import SCENES, benchmark_named
 
-    fonts.require()
-    return SceneEvaluation(recipe, processor, world)
+    if name == SCENES:
+        fonts.require()
+        return
+    try:
+        benchmark = benchmark_named(name)
+    except EvaluationError as error:
+        raise ConfigError(f"evaluate.tasks: {error}") from None
+    split = benchmark.split(None)
+    if missing := missing_files(benchmark, split, Path(settings.data) / name):
+        raise ConfigError(f"evaluate.tasks: {missing}; see: qwenvl eval check {name} --data {settings.data}")
+    if not benchmark.splits[split].answers:
+        raise ConfigError(f"evaluate.tasks: {name} withholds the answers of {split}; take another")
 
 
-class SceneEvaluation:
-    """The task `scenes` under its main condition, about pictures. The questions are drawn once, at the first call."""
+@dataclass(frozen=True)
+class Asked:
+    """The questions of one task, in every evaluation the same, and how their predictions are scored: {measure: share}."""
+
+    questions: Sequence[Question]
+    score: Callable[[Sequence[Prediction]], Mapping[str, float]]
+    chance: Callable[[Sequence[Prediction]], Mapping[str, float]]
+    shown: Sequence[Question]
+
+
+class InMemoryEvaluation:
+    """The tasks of a recipe. Their questions are drawn or read once, at the first call."""
 
     def __init__(self, recipe: Recipe, processor: Processor, world: World) -> None:
         assert recipe.evaluate is not None
         self.recipe, self.settings, self.processor, self.world = recipe, recipe.evaluate, processor, world
-        self.questions: list[Question] = []
+        self.tasks: list[Asked] = []
         self.chance: dict[str, float] = {}
-        self.scorer: Scorer | None = None
 
     def __call__(self, model: VisionLanguageModel, step: int) -> Evaluation:
         from qwenvl.eval.asking import ModelAnswerer
+        from qwenvl.eval.tasks import SCENES
         from qwenvl.inference.model import QwenVL
         from qwenvl.train.build import CHAT_FORMATS
         from qwenvl.train.sight.evaluations import Evaluation
 
-        parts = self.processor
+        parts, settings = self.processor, self.settings
         style = {"chat_format": CHAT_FORMATS[self.recipe.data.style]}
         answerer = ModelAnswerer(QwenVL(model, parts.spec, parts.markup, parts.tokenizer, style, self.recipe.name))
-        if not self.questions:
-            self._draw(answerer)
-        predictions = self._ask(answerer)
-        if not self.world.leads:
-            return Evaluation({})
-        assert self.scorer is not None
-        self.chance = self.chance or mean_chance(predictions, self.scorer)
-        shown = chosen(self.questions, self.settings.shown)
-        answered = {prediction.id: prediction for prediction in predictions}
-        return Evaluation(
-            mean_scores(predictions, self.scorer),
-            self.chance,
-            tuple(shown_answer(question, answered[question.id], parts.markup) for question in shown),
-        )
+        if not self.tasks:
+            self.tasks = [
+                asked_of_scenes(settings, answerer) if name == SCENES else asked_of(name, settings, answerer)
+                for name in settings.tasks
+            ]
+        first = not self.chance
+        scores: dict[str, float] = {}
+        answers: list[ShownAnswer] = []
+        for task in self.tasks:
+            predictions = self._ask(task.questions, answerer)
+            if not self.world.leads:
+                continue
+            scores |= task.score(predictions)
+            if first:
+                self.chance |= task.chance(predictions)
+            answered = {prediction.id: prediction for prediction in predictions}
+            answers += [shown_answer(question, answered[question.id], parts.markup) for question in task.shown]
+        return Evaluation(scores, self.chance, tuple(answers))
 
-    def _draw(self, answerer: Answerer) -> None:
-        from qwenvl.eval.scorers.scenes import make_scorer
-        from qwenvl.eval.tasks import scenes
-
-        # Two languages are asked about every scene.
-        limit = max(self.settings.limit // 2, 1)
-        self.questions = scenes.main_questions(limit, SEED, answerer)
-        self.scorer = make_scorer(scenes.settings(self.questions, limit, SEED, answerer))
-
-    def _ask(self, answerer: Answerer) -> list[Prediction]:
+    def _ask(self, questions: Sequence[Question], answerer: Answerer) -> list[Prediction]:
         """The predictions of all ranks."""
         import torch
 
@@ -100,9 +125,46 @@ class SceneEvaluation:
         with torch.autocast(kind, torch.bfloat16) if bf16 else nullcontext():
             if self.recipe.parallel.data == "fsdp":
                 # Every forward pass brings weights together, so all ranks make the same ones.
-                return ask(self.questions, answerer, BATCH)
-            mine = ask(self.questions[world.data_rank :: world.data_size], answerer, BATCH)
+                return ask(questions, answerer, BATCH)
+            mine = ask(questions[world.data_rank :: world.data_size], answerer, BATCH)
         return [prediction for of_rank in world.gather(mine) for prediction in of_rank]
+
+
+def asked_of_scenes(settings: EvaluateRecipe, answerer: Answerer) -> Asked:
+    """The task `scenes` under its main condition, about pictures."""
+    from qwenvl.eval.scorers.scenes import make_scorer
+    from qwenvl.eval.tasks import scenes
+
+    # Two languages are asked about every scene.
+    limit = max(settings.limit // 2, 1)
+    questions = scenes.main_questions(limit, SEED, answerer)
+    scorer = make_scorer(scenes.settings(questions, limit, SEED, answerer))
+    return Asked(
+        questions,
+        lambda predictions: mean_scores(predictions, scorer),
+        lambda predictions: mean_chance(predictions, scorer),
+        chosen(questions, settings.shown),
+    )
+
+
+def asked_of(name: str, settings: EvaluateRecipe, answerer: Answerer) -> Asked:
+    """The first questions of a benchmark's first split, in the wording that fits the model. Measures are called NAME/MEASURE."""
+    from qwenvl.eval.benchmark import questions
+    from qwenvl.eval.scoring import score_benchmark
+    from qwenvl.eval.tasks import benchmark_named
+    from qwenvl.types import ImagePart
+
+    benchmark = benchmark_named(name)
+    version = benchmark.prompt(None, answerer.style)
+    folder, split = Path(settings.data) / name, benchmark.split(None)
+    asked = list(questions(benchmark, folder, split, version, answerer, limit=settings.limit))
+    pictured = [question for question in asked if any(isinstance(part, ImagePart) for part in question.sample.images)]
+
+    def score(predictions: Sequence[Prediction]) -> dict[str, float]:
+        found = score_benchmark(benchmark, predictions, answerer.markup)
+        return {f"{name}/{measure}": score.value for measure, score in found.items()}
+
+    return Asked(asked, score, lambda predictions: {}, pictured[: settings.shown])
 
 
 def mean_scores(predictions: Sequence[Prediction], scorer: Scorer) -> dict[str, float]:

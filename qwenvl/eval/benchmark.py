@@ -12,11 +12,13 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qwenvl.data.places import for_markup
 from qwenvl.eval.asking import Answerer
+from qwenvl.eval.schema import of_schema
 from qwenvl.eval.task import Decoding, EvaluationError, Pooled, Prediction, Question, Tally
 from qwenvl.families.spec import Markup
 from qwenvl.processing.image import picture_size
@@ -158,6 +160,16 @@ class Benchmark:
             raise EvaluationError(f"{self.name} has no split {name!r}; known: {', '.join(self.splits)}")
         return name or next(iter(self.splits))
 
+    def items(self, folder: Path, split: str) -> Iterator[Item]:
+        """What `read` gives. Raises SourceError too where a file is not of the form that `read` expects."""
+        found = self.read(folder, split)
+        for number in count(1):
+            with of_schema(f"{folder}, item {number} of {split}"):
+                item = next(found, None)
+            if item is None:
+                return
+            yield item
+
     def prompt(self, version: str | None, style: Style) -> str:
         """The version asked for; by default `paper` for models that complete text, `chat` for those that answer, where there is
         one. Raises EvaluationError."""
@@ -185,7 +197,7 @@ def questions(
 
     prompt = benchmark.prompts[version]
     draw = draw_shots(benchmark, folder, split, shots)
-    for number, item in enumerate(benchmark.read(folder, split)):
+    for number, item in enumerate(benchmark.items(folder, split)):
         if limit is not None and number >= limit:
             return
         yield question_of(benchmark, split, prompt, item, answerer, draw(item))

@@ -24,22 +24,27 @@ class Finding:
     read: int = 0
 
 
+def missing_files(benchmark: Benchmark, split: str, folder: Path) -> str:
+    """What of a split's files does not lie in the folder, in one line; nothing where all is there."""
+    missing = [pattern for pattern in benchmark.splits[split].files if not any(folder.glob(pattern))]
+    return f"{benchmark.name} {split}: no {', '.join(missing)} in {folder}" if missing else ""
+
+
 def check(benchmark: Benchmark, folder: Path) -> Iterator[Finding]:
-    for name, split in benchmark.splits.items():
-        missing = [pattern for pattern in split.files if not any(folder.glob(pattern))]
-        if missing:
-            yield Finding(benchmark.name, name, f"no {', '.join(missing)} in {folder}")
+    for name in benchmark.splits:
+        if missing := missing_files(benchmark, name, folder):
+            yield Finding(benchmark.name, name, missing)
             continue
         try:
-            items = list(islice(benchmark.read(folder, name), READ))
+            items = list(islice(benchmark.items(folder, name), READ))
         except QwenVLError as error:
-            yield Finding(benchmark.name, name, str(error))
+            yield Finding(benchmark.name, name, f"{benchmark.name} {name}: {error}")
             continue
         lost = [part.image for item in items for part in item.visuals if isinstance(part, ImagePart) and _missing(part.image)]
         if not items:
-            yield Finding(benchmark.name, name, f"{folder}: its files hold no item of {name}; fetch them again")
+            yield Finding(benchmark.name, name, f"{benchmark.name} {name}: {folder} holds no item of it; fetch its files again")
         elif lost:
-            yield Finding(benchmark.name, name, f"{lost[0]}: no such picture", len(items))
+            yield Finding(benchmark.name, name, f"{benchmark.name} {name}: {lost[0]}: no such picture", len(items))
         else:
             yield Finding(benchmark.name, name, read=len(items))
 

@@ -28,7 +28,7 @@ from qwenvl.types import Message
 
 PREDICTIONS, RUN, SCORES = "predictions.jsonl", "run.json", "scores.json"
 PART = "predictions.part"
-RUNTIME_KEYS = ("versions",)
+RUNTIME_KEYS = ("versions", "folder")
 """Parts of run.json that may differ when a run is taken up again: they are recorded, not compared."""
 
 FINGERPRINT_BYTES = 1 << 20
@@ -61,7 +61,9 @@ def predict(
     left = [question for question in own if question.id not in saved]
     share.wait()  # nobody writes while another still reads
     if left:
-        with open(folder / f"{PART}{share.rank}.jsonl", "a", encoding="utf-8") as file:
+        part = folder / f"{PART}{share.rank}.jsonl"
+        _cut_torn_line(part)
+        with open(part, "a", encoding="utf-8") as file:
             for group in batches(left, batch, model.markup):
                 for prediction in _answer(group, model):
                     file.write(json.dumps(prediction.to_json(), ensure_ascii=False) + "\n")
@@ -204,12 +206,16 @@ def read_predictions(folder: Path) -> list[Prediction]:
     return list({prediction.id: prediction for path in paths for prediction in _read(path)}.values())
 
 
+def _cut_torn_line(path: Path) -> None:
+    """Remove a last line that a kill has torn. Only for who writes the file: what looks torn to another may be half written."""
+    if path.exists():
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+
+
 def _read(path: Path) -> list[Prediction]:
-    """A last line cut by a kill is removed, so that it is asked again."""
+    """Without a last line that a kill has torn: it is asked again."""
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        os.truncate(path, len(whole))
     predictions = []
     for number, line in enumerate(whole.decode("utf-8").split("\n")[:-1], start=1):
         try:

@@ -26,7 +26,7 @@ def draw_shots(benchmark: Benchmark, folder: Path, split: str, shots: Shots) -> 
     source = benchmark.splits[split].shots
     if source is None or source == split:
         raise EvaluationError(f"{benchmark.name}: no split to take examples from for {split}; leave --shots out")
-    pool = list(islice(benchmark.read(folder, source), MOST_READ))
+    pool = list(islice(benchmark.items(folder, source), MOST_READ))
 
     def draw(item: Item) -> list[Item]:
         shown = pictures_of(item)

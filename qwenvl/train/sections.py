@@ -144,6 +144,9 @@ class EvaluateRecipe(Strict):
     every: int = Field(gt=0)
     """Steps between evaluations; one more is made before the first step, and one at the end."""
     tasks: tuple[str, ...] = ("scenes",)
+    """`scenes`, or benchmarks of `qwenvl eval tasks`, whose first split is asked."""
+    data: str = "data/eval"
+    """The folder in which each benchmark has one of its own."""
     limit: int = Field(default=48, gt=0)
     """Samples of each task."""
     shown: int = Field(default=4, ge=0)

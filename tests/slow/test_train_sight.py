@@ -25,6 +25,7 @@ from qwenvl.train.metrics import read_metrics
 from qwenvl.train.recipe import load_recipe
 from qwenvl.train.sight.evaluations import read_evaluations
 from qwenvl.train.sight.report import write_report
+from tests.fast.eval_fixtures.grounding import FIXTURES
 from tests.slow import forks
 
 pytestmark = pytest.mark.usefixtures("scene_sources")
@@ -105,6 +106,21 @@ def test_scores_are_those_of_the_finished_model(tmp_path: Path, nano: str, style
     assert scores(run)[-1] == (1, {name: round(value, 4) for name, value in measured.items()})
 
 
+def test_a_benchmark_is_measured_on_the_way_as_by_its_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "data"
+    FIXTURES["refcoco"].build(data / "refcoco")
+    evaluate = EVALUATE | {"tasks": ["scenes", "refcoco"], "data": str(data)}
+    run = train(write_recipe(tmp_path, "run", evaluate=evaluate, train={"steps": 1}))
+    capsys.readouterr()
+    asked = ["eval", "run", "refcoco", "--model", str(run / "model"), "--data", str(data), "--out", str(tmp_path / "out")]
+    assert main([*asked, "--limit", "2", "--device", "cpu", "--json"]) == 0
+    measured = {name: round(score["value"], 4) for name, score in json.loads(capsys.readouterr().out)["scores"].items()}
+    found = scores(run)[-1][1]
+    assert {name.removeprefix("refcoco/"): value for name, value in found.items() if name.startswith("refcoco/")} == measured
+    assert "yes_no" in found
+    assert any("refcoco" in shown["name"] or shown["name"].startswith("val/") for shown in read_evaluations(run)[-1]["shown"])
+
+
 def test_resumed_run_has_the_evaluations_of_an_uninterrupted_one(tmp_path: Path, watched: Path) -> None:
     recipe = write_recipe(tmp_path, "run", evaluate=EVALUATE)
     process = forks.Command(["train", str(recipe)], tmp_path / "log")
@@ -143,10 +159,12 @@ def test_tensorboard_is_written_where_it_is_wished_for(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_evaluated_is_refused_before_anything_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = write_recipe(tmp_path, "run", evaluate=EVALUATE | {"tasks": ["scenes", "docvqa"]})
-    assert load_recipe(recipe).evaluate is not None
-    assert main(["train", str(recipe)]) == 1
-    assert capsys.readouterr().err == "qwenvl: evaluate.tasks: no task docvqa; known: scenes\n"
+    for task, said in (("docqa", "no benchmark 'docqa'; known: scenes, vqav2"), ("docvqa", "docvqa val: no **/val_v1.0*.json in ")):
+        recipe = write_recipe(tmp_path, "run", evaluate=EVALUATE | {"tasks": ["scenes", task], "data": str(tmp_path)})
+        assert load_recipe(recipe).evaluate is not None
+        assert main(["train", str(recipe)]) == 1
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and lines[0].startswith(f"qwenvl: evaluate.tasks: {said}")
     assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match=r"evaluate\.every"):
         load_recipe(write_recipe(tmp_path, "run", evaluate=EVALUATE | {"every": 0}))
