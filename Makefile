@@ -11,7 +11,8 @@ PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c c
 # One thread a process: the workers of pytest share the cores, and results do not depend on how many there are.
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
 
-# What training data is drawn with: fonts, names of things, the shaping of words, a browser for web pages, and manuals to read.
+# What training data is drawn with: fonts, names of things, the shaping of words, a browser for web pages, and manuals to read. And Java,
+# in which the peer that splits captions into words is written.
 # Making data and the tests need them; the demo and a model's use do not.
 FONTS = fonts-arphic-gbsn00lp fonts-arphic-gkai00mp fonts-arphic-ukai fonts-arphic-uming fonts-b612 fonts-cabin fonts-cantarell \
 	fonts-comfortaa fonts-courier-prime fonts-croscore fonts-crosextra-caladea fonts-crosextra-carlito fonts-dejavu-core \
@@ -21,7 +22,7 @@ FONTS = fonts-arphic-gbsn00lp fonts-arphic-gkai00mp fonts-arphic-ukai fonts-arph
 	fonts-noto-color-emoji fonts-noto-core fonts-open-sans fonts-oxygen fonts-quicksand fonts-roboto-slab fonts-roboto-unhinted \
 	fonts-sil-scheherazade fonts-smiley-sans fonts-sora fonts-urw-base35 fonts-vollkorn fonts-wqy-microhei fonts-wqy-zenhei
 MANUALS = debian-reference-common debian-reference-en debian-reference-zh-cn maint-guide-zh-cn
-PACKAGES = $(FONTS) $(MANUALS) chromium libfribidi0 unicode-cldr-core
+PACKAGES = $(FONTS) $(MANUALS) chromium default-jre-headless libfribidi0 unicode-cldr-core
 
 .PHONY: demo test fast oracle slow lint bench system clean
 .DEFAULT_GOAL := test

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from qwenvl.cli.eval_report import Check, Explain, Report, Tasks, check, explain, report, tasks
+from qwenvl.cli.eval_report import Check, Draw, Explain, Report, Tasks, check, draw, explain, report, tasks
 from qwenvl.cli.eval_run import Run, describe, run
 from qwenvl.cli.eval_score import Score, score
 from qwenvl.cli.options import Device, parse
@@ -23,6 +23,7 @@ qwenvl eval report runs/eval --out report.html
 qwenvl eval explain runs/eval/A runs/eval/B
 qwenvl eval check vqav2
 qwenvl eval tasks
+qwenvl eval draw data/eval
 qwenvl eval answers --count 40 --out answers.md
 qwenvl eval run --help
 """
@@ -53,9 +54,10 @@ Command = (
     | Annotated[Explain, tyro.conf.subcommand("explain")]
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
+    | Annotated[Draw, tyro.conf.subcommand("draw")]
     | Annotated[Answers, tyro.conf.subcommand("answers")]
 )
-DOERS: dict[type, Callable[[Any], int]] = {Score: score, Report: report, Explain: explain, Check: check, Tasks: tasks}
+DOERS: dict[type, Callable[[Any], int]] = {Score: score, Report: report, Explain: explain, Check: check, Tasks: tasks, Draw: draw}
 
 
 def main(arguments: list[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from qwenvl.cli.eval_run import ROOT
-from qwenvl.cli.options import Text
+from qwenvl.cli.options import FromOne, FromZero, Text
 from qwenvl.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -60,31 +61,58 @@ class Tasks:
     """A benchmark."""
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Draw scenes and write them in the very files of VQAv2, RefCOCO, TextVQA and Flickr30K, to try things without downloads.
+
+    Numbers on them say something of a nano model, and nothing of these benchmarks.
+    """
+
+    data: tyro.conf.Positional[Path] = ROOT
+    """The folder in which each gets one of its own name."""
+    count: FromOne = 100
+    """Scenes of each kind to be asked about; as many others are for examples."""
+    seed: FromZero = 1
+    """Which scenes."""
+
+
+def draw(options: Draw) -> int:
+    from qwenvl.eval.drawn import NAMES, write_drawn
+    from qwenvl.eval.task import EvaluationError
+
+    for name in NAMES:
+        if (options.data / name).exists():
+            raise EvaluationError(f"{options.data / name} is there already; give another folder")
+    with progress("drawing scenes", 4 * options.count) as advance:
+        write_drawn(options.data, options.count, options.seed, advance)
+    print(f"qwenvl eval run {' '.join(NAMES)} --data {options.data}")
+    return 0
+
+
 def report(options: Report) -> int:
-    from qwenvl.eval.compare_runs import Difference, paired
-    from qwenvl.eval.page import markdown, write_page
+    from qwenvl.eval.compare_runs import paired
+    from qwenvl.eval.page import Compared, markdown, write_page
     from qwenvl.eval.runner import RUN, write_json
-    from qwenvl.eval.runs import score_folder
     from qwenvl.eval.task import EvaluationError
     from qwenvl.runtime import atomic_write
 
     folders = [path for folder in options.folders for path in (sorted(one.parent for one in folder.glob(f"*/{RUN}")) or [folder])]
     if not folders:
         raise EvaluationError("give the folder of a run, or one that holds some: qwenvl eval report runs/eval")
-    runs = [score_folder(folder) for folder in folders if _is_benchmark(folder)]
+    runs = list(_scored(folders))
     if not runs:
-        raise EvaluationError("these are runs of scenes, which `qwenvl eval score` shows; give runs of benchmarks")
+        raise EvaluationError("no run of a benchmark among these; runs of scenes are shown by `qwenvl eval score`")
     with progress("drawing samples", len(runs)) as advance:
         reported = []
         for run in runs:
             reported.append(with_pictures(run, options.data))
             advance(1)
-    differences: list[tuple[str, str, Difference]] = []
+    differences: list[Compared] = []
     for index, first in enumerate(runs):
         for second in runs[index + 1 :]:
             if (first.run["task"], first.run["split"]) == (second.run["task"], second.run["split"]):
                 try:
-                    differences.append((str(first.folder), str(second.folder), paired(first, second)))
+                    differences.append((first, second, paired(first, second)))
                 except EvaluationError as error:
                     print(f"qwenvl: {error}", file=sys.stderr)
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -96,11 +124,21 @@ def report(options: Report) -> int:
     return 0
 
 
-def _is_benchmark(folder: Path) -> bool:
+def _scored(folders: Sequence[Path]) -> Iterator[ScoredRun]:
+    """The runs of benchmarks among them. Of several, one that cannot be scored is left out, and told."""
     from qwenvl.eval.runner import read_run
+    from qwenvl.eval.runs import score_folder
+    from qwenvl.eval.task import EvaluationError
     from qwenvl.eval.tasks import SCENES
 
-    return bool(read_run(folder)["task"] != SCENES)
+    for folder in folders:
+        try:
+            if read_run(folder)["task"] != SCENES:
+                yield score_folder(folder)
+        except EvaluationError as error:
+            if len(folders) == 1:
+                raise
+            print(f"qwenvl: left out: {error}", file=sys.stderr)
 
 
 def with_pictures(run: ScoredRun, data: Path | None) -> Reported:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from qwenvl.cli.addresses import api_at, is_address
-from qwenvl.cli.options import Device, Flag, FromOne, FromZero, OutFolder, SomeOf, Text
+from qwenvl.cli.options import Device, Flag, FromOne, FromZero, OutFolder, SomeOf, Text, UsageError
 from qwenvl.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class Run:
     """The split to ask, by default a benchmark's first."""
     prompt: Text = None
     """The wording: paper (for base models) or chat; by default what fits the model."""
-    shots: FromZero = 0
-    """Examples before each question, never from the split that is asked."""
+    shots: tuple[FromZero, ...] = (0,)
+    """Examples before each question, never from the split that is asked. Of several numbers each is a run of its own."""
     limit: SomeOf = None
     """The first so many questions of a benchmark; scenes of each kind, by default 500."""
     seed: FromZero = 1
@@ -70,12 +70,15 @@ class Run:
 def run(options: Run, arguments: list[str]) -> int:
     from qwenvl.cli.eval_score import show
     from qwenvl.eval.task import EvaluationError
+    from qwenvl.eval.tasks import SCENES
 
-    pairs = [(task, model) for model in options.model for task in options.tasks]
+    if not options.tasks:
+        raise UsageError("name a task: scenes, or benchmarks of `qwenvl eval tasks`")
+    several = len(options.tasks) * len(options.model) * len(options.shots)
     for task in options.tasks:
         check_task(task, options)  # before a model is loaded
-    if options.out is not None and len(pairs) > 1:
-        raise EvaluationError(f"--out is for one task and model, and these are {len(pairs)}; leave it out")
+    if options.out is not None and several > 1:
+        raise EvaluationError(f"--out is for one task, model and number of examples, and these are {several}; leave it out")
     if options.processes > 1 and "WORLD_SIZE" not in os.environ:
         from qwenvl.train.parallel import start_ranks
 
@@ -84,7 +87,10 @@ def run(options: Run, arguments: list[str]) -> int:
         folders = []
         for model in options.model:
             answerer = answerer_of(model, options)
-            folders += [run_one(task, model, answerer, options, share) for task in options.tasks]
+            for task in options.tasks:
+                # Scenes come without examples.
+                for count in options.shots if task != SCENES else (0,):
+                    folders.append(run_one(task, model, answerer, options, share, count))
         if share.rank == 0 and not options.dry_run:
             show(folders, options.json)
     return 0
@@ -104,7 +110,7 @@ def check_task(task: str, options: Run) -> None:
         raise EvaluationError(f"{missing}; see: qwenvl eval check {task} --data {options.data}")
 
 
-def run_one(task: str, model: str, answerer: Answerer, options: Run, share: Share) -> Path:
+def run_one(task: str, model: str, answerer: Answerer, options: Run, share: Share, shown: int) -> Path:
     """Ask and save, or show what would be asked; the folder of the run."""
     from qwenvl.eval.runner import open_run, predict
     from qwenvl.eval.tasks import SCENES, benchmark_named
@@ -112,7 +118,7 @@ def run_one(task: str, model: str, answerer: Answerer, options: Run, share: Shar
     if task == SCENES:
         questions, settings = scenes_of(model, answerer, options)
     else:
-        questions, settings = benchmark_of(benchmark_named(task), model, answerer, options)
+        questions, settings = benchmark_of(benchmark_named(task), model, answerer, options, shown)
     folder = options.out or default_folder(settings, options.seed)
     if options.dry_run:
         if share.rank == 0:
@@ -170,10 +176,12 @@ def scenes_of(model: str, answerer: Answerer, options: Run) -> tuple[list[Questi
 
 
 def benchmark_of(
-    benchmark: Benchmark, model: str, answerer: Answerer, options: Run
+    benchmark: Benchmark, model: str, answerer: Answerer, options: Run, shown: int
 ) -> tuple[list[Question], dict[str, Any]]:
     from qwenvl.eval.benchmark import Shots, questions
+    from qwenvl.eval.drawn import MARK
     from qwenvl.eval.runs import settings
+    from qwenvl.eval.task import EvaluationError
 
     split = benchmark.split(options.split)
     version = benchmark.prompt(options.prompt, answerer.style)
@@ -181,14 +189,18 @@ def benchmark_of(
         from qwenvl.eval.remote import wording_for_chat
 
         version = wording_for_chat(benchmark, options.prompt)
-    shots, folder = Shots(options.shots, options.seed), options.data / benchmark.name
+    shots, folder = Shots(shown, options.seed), options.data / benchmark.name
     with progress(f"reading {benchmark.name}", None) as advance:
         asked = []
         for question in questions(benchmark, folder, split, version, answerer, shots, options.limit):
             asked.append(question)
             advance(1)
+    if not asked:
+        see = f"qwenvl eval check {benchmark.name} --data {options.data}"
+        raise EvaluationError(f"{folder} holds no question of {split}; see: {see}")
     told = settings(benchmark, split, version, asked, answerer, shots, options.limit)
-    return asked, describe(model) | told | {"folder": str(folder)}
+    drawn = {"drawn": True} if (folder / MARK).exists() else {}
+    return asked, describe(model) | told | {"folder": str(folder)} | drawn
 
 
 def describe(model: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import tyro
 
@@ -83,13 +83,13 @@ def ask_judge(folder: Path, options: Score) -> None:
 def show(folders: Sequence[Path], as_json: bool, as_markdown: bool = False) -> None:
     """Score what the folders hold, save scores.json in each, and print the scores; of several benchmarks in one table."""
     found = [_scored(folder) for folder in folders]
+    runs = [run for run in found if not isinstance(run, dict)]
+    for run in runs:
+        _hand_in(run, sys.stderr if as_json else sys.stdout)
     if as_json:
         told = [result if isinstance(result, dict) else result.to_json() for result in found]
         print(json.dumps(told[0] if len(told) == 1 else told, ensure_ascii=False, indent=1))
         return
-    runs = [run for run in found if not isinstance(run, dict)]
-    for run in runs:
-        _hand_in(run)
     runs = [run for run in runs if run.scores]
     if as_markdown:
         from qwenvl.eval.page import markdown
@@ -123,10 +123,11 @@ def _scored(folder: Path) -> ScoredRun | dict[str, Any]:
     scored = score_folder(folder)
     _say_if_unfinished(folder, len(scored.predictions), scored.run["questions"])
     if scored.failed:
-        print(f"qwenvl: {folder}: {scored.failed} questions got no answer and earned nothing", file=sys.stderr)
-    if scored.main is None and scored.benchmark.judge is not None:
+        failed = f"{scored.failed} questions got no answer and earned nothing; the same `eval run` asks them again"
+        print(f"qwenvl: {folder}: {failed}", file=sys.stderr)
+    if left := sum("verdict" not in one.truth for one in scored.predictions) if scored.benchmark.judge is not None else 0:
         again = f"qwenvl eval score {folder} --judge http://HOST:PORT/v1#MODEL"
-        print(f"qwenvl: nobody judged these answers yet; let a model do so: {again}", file=sys.stderr)
+        print(f"qwenvl: nobody judged {left} of these answers yet; let a model do so: {again}", file=sys.stderr)
     return scored
 
 
@@ -135,13 +136,14 @@ def _say_if_unfinished(folder: Path, answered: int, wanted: int) -> None:
         print(f"qwenvl: {folder}: {answered} of {wanted} questions are answered; the scores are of those", file=sys.stderr)
 
 
-def _hand_in(run: ScoredRun) -> None:
+def _hand_in(run: ScoredRun, told: TextIO) -> None:
     """Where answers are withheld, write the files that the benchmark's server takes."""
     from qwenvl.eval.runs import write_submission
 
     if not run.scores:
         for path in write_submission(run):
-            print(f"{run.benchmark.name} {run.run['split']}: answers are withheld; hand in {path}")
+            part = f"; it has {run.run['questions']} questions alone" if run.run["limit"] is not None else ""
+            print(f"{run.benchmark.name} {run.run['split']}: answers are withheld; hand in {path}{part}", file=told)
 
 
 def _table(run: ScoredRun) -> Table:
@@ -151,7 +153,8 @@ def _table(run: ScoredRun) -> Table:
     from qwenvl.eval.page import bounds_of, value_of
 
     benchmark = run.benchmark
-    grid = Table(title=f"{run.run['model']} on {benchmark.title}, {run.run['split']}")
+    drawn = ", drawn scenes" if run.run.get("drawn") else ""
+    grid = Table(title=f"{run.called} on {benchmark.title}, {run.run['split']}{drawn}")
     for name in ("", "ours", "95 %", "published", "questions"):
         grid.add_column(name, justify="left" if not name else "right")
     for measure, score in run.scores.items():
@@ -176,5 +179,5 @@ def _joint_table(runs: Sequence[ScoredRun]) -> Table:
         benchmark, score = run.benchmark, run.main
         ours = "" if score is None else f"{value_of(score, benchmark.scale)} ({bounds_of(score, benchmark.scale)})"
         published = "" if run.published is None else f"{run.published:g}"
-        grid.add_row(f"{benchmark.name} {run.run['split']}", run.run["model"], benchmark.measure, ours, published)
+        grid.add_row(f"{run.name} {run.run['split']}", run.called, benchmark.measure, ours, published)
     return grid

@@ -242,9 +242,11 @@ def question_of(
 
 
 def item_digest(item: Item) -> str:
-    """Of an item's words, truth and the names of its files: two runs that differ in it were asked something else."""
-    files = [getattr(visual, "image", None) or getattr(visual, "video", None) for visual in item.visuals]
+    """Of an item's words, truth, the names of its files and the pictures that its own file holds: two runs that differ in it were
+    asked something else."""
+    files = [visual.image if isinstance(visual, ImagePart) else visual.video for visual in item.visuals]
     names = [Path(file).name for file in files if isinstance(file, str | Path)]
+    names += [hashlib.sha256(file).hexdigest() for file in files if isinstance(file, bytes)]
     told = [item.id, dict(item.fields), dict(item.truth), list(item.options), repr(item.said), names]
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from qwenvl.eval.runs import ScoredRun, markup_of
-from qwenvl.eval.task import RESAMPLES, EvaluationError, Prediction
+from qwenvl.eval.runs import ScoredRun
+from qwenvl.eval.task import EvaluationError, Prediction, resamples
 
 TOLD = ("model", "fingerprint", "prompt", "decoding", "style", "shots", "pixels", "data", "limit", "version", "versions")
 """Parts of run.json that may explain a difference, the weightiest first."""
@@ -44,16 +44,16 @@ def paired(first: ScoredRun, second: ScoredRun, seed: int = 0) -> Difference:
     shared = sorted(ours.keys() & theirs.keys())
     if not shared:
         raise EvaluationError(f"{first.folder} and {second.folder} share no answered question; compare runs of one split")
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(0, len(shared), size=(RESAMPLES, len(shared)))
-    earned = [_earned([found[name] for name in shared], run) for run, found in ((first, ours), (second, theirs))]
-    before, after = earned
+    before, after = _earned(first, shared), _earned(second, shared)
     if before is None or after is None:
-        raise EvaluationError(f"{benchmark.name}: {measure} is no sum over questions; compare the intervals of the two reports")
+        raise EvaluationError(f"{benchmark.name}: {measure} is known of no single question; compare the intervals of the reports")
     whole = np.arange(len(shared))[None]
     one, other = ratio(before, whole)[0], ratio(after, whole)[0]
-    spread = ratio(after, draws) - ratio(before, draws)
-    low, high = (float(bound) for bound in np.nanquantile(spread, (0.025, 0.975)))
+    spread = np.concatenate([ratio(after, draws) - ratio(before, draws) for draws in resamples(len(shared), seed)])
+    spread = spread[np.isfinite(spread)]  # a resample of questions that could earn nothing says nothing
+    if not len(spread):
+        raise EvaluationError(f"{benchmark.name}: no question that both runs answered could earn any {measure}")
+    low, high = (float(bound) for bound in np.quantile(spread, (0.025, 0.975)))
     p = 2 * min(float((spread <= 0).mean()), float((spread >= 0).mean()))
     return Difference(measure, float(one), float(other), low, high, min(p, 1.0), len(shared))
 
@@ -70,12 +70,10 @@ def ratio(points: Points, draws: np.ndarray) -> np.ndarray:
     return found
 
 
-def _earned(predictions: Sequence[Prediction], run: ScoredRun) -> Points | None:
-    markup, benchmark = markup_of(run.run), run.benchmark
-    tallies = [benchmark.score(prediction, markup).get(benchmark.measure) for prediction in predictions]
-    if all(tally is None for tally in tallies):
-        return None
-    return np.array([tally or (0.0, 0.0) for tally in tallies], dtype=np.float64)
+def _earned(run: ScoredRun, names: Sequence[str]) -> Points | None:
+    """Of these predictions of a run; None where none has points of its own."""
+    found = [run.points.get(name) for name in names]
+    return np.array([tally or (0.0, 0.0) for tally in found], dtype=np.float64) if any(found) else None
 
 
 def changed_answers(first: ScoredRun, second: ScoredRun) -> list[tuple[Prediction, Prediction, float, float]]:
@@ -83,7 +81,7 @@ def changed_answers(first: ScoredRun, second: ScoredRun) -> list[tuple[Predictio
     _check(first, second)
     ours, theirs = _by_id(first), _by_id(second)
     shared = sorted(ours.keys() & theirs.keys())
-    points = [_earned([found[name] for name in shared], run) for run, found in ((first, ours), (second, theirs))]
+    points = [_earned(run, shared) for run in (first, second)]
     if points[0] is None or points[1] is None:
         differing = [name for name in shared if ours[name].reply != theirs[name].reply]
         return [(ours[name], theirs[name], 0.0, 0.0) for name in differing]

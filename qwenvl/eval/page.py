@@ -6,14 +6,15 @@ from __future__ import annotations
 import base64
 import html
 import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from qwenvl.data.html_page import html_page, marks
+from qwenvl.eval import page_charts
 from qwenvl.eval.compare_runs import Difference
-from qwenvl.eval.runs import ScoredRun, markup_of
+from qwenvl.eval.page_charts import histogram, over_shots, radar, spoke_of
+from qwenvl.eval.runs import ScoredRun, markup_of, published, published_score
 from qwenvl.eval.task import Prediction, Score, frame_of
 from qwenvl.processing.regions import read_regions
 
@@ -21,21 +22,22 @@ SHOWN = 4
 """Samples shown of the best and of the worst of each run."""
 PICTURE = 320
 """Longest side of a picture in the page, in pixels."""
-BINS = 12
 
-STYLE = """
+STYLE = page_charts.STYLE + """
 th, td { padding: .3em .8em; text-align: left; border-bottom: 1px solid var(--line) }
 .samples { display: flex; flex-wrap: wrap; gap: 1em } figure { margin: 0; width: 20em; background: var(--panel); padding: .7em }
 figure svg { width: 100%; height: auto } figure polygon, figure circle { fill: none; stroke-width: 2 }
 figure polygon { vector-effect: non-scaling-stroke } .said { stroke: #e4572e } .true { stroke: #2e86ab; stroke-dasharray: 5 3 }
-.radar { fill-opacity: .12; stroke-width: 2 } .charts { display: flex; flex-wrap: wrap; gap: 2em; align-items: flex-end }
-.charts svg { background: var(--panel) } text { fill: var(--ink); font-size: 11px } .wide { overflow-x: auto }
-.bar { fill: #2e86ab } .grid { fill: none; stroke: var(--line) } .right { color: var(--good) } .wrong { color: var(--bad) }
+.charts { display: flex; flex-wrap: wrap; gap: 2em; align-items: flex-end }
+.wide { overflow-x: auto } .right { color: var(--good) } .wrong { color: var(--bad) }
 """
-COLOURS = ("#2e86ab", "#e4572e", "#3b8b5a", "#8e5ea2", "#b8860b", "#5f6caf")
 
 Pictures = Mapping[str, Any]
 """Prediction id -> the PIL picture that it is about."""
+
+
+Compared = tuple[ScoredRun, ScoredRun, Difference]
+"""A, B, and B less A."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,11 @@ class Reported:
     pictures: Pictures
 
 
-def write_page(runs: Sequence[Reported], differences: Sequence[tuple[str, str, Difference]] = ()) -> str:
-    """The page of all runs. differences: (name of A, name of B, B less A) of pairs that were compared."""
-    body = ["<h1>Evaluation</h1>", _table([run.scored for run in runs])]
-    if differences:
-        body.append(_differences(differences))
-    body.append(_radar([run.scored for run in runs]))
-    body += [_run(run) for run in runs]
+def write_page(runs: Sequence[Reported], differences: Sequence[Compared] = ()) -> str:
+    """The page of all runs, and of the pairs of them that were compared."""
+    scored = [run.scored for run in runs]
+    body = ["<h1>Evaluation</h1>", _table(scored), _all_models(scored), radar(scored), over_shots(scored)]
+    body += [_differences(differences), *map(_run, runs)]
     return html_page("Evaluation", "\n".join(body), STYLE)
 
 
@@ -76,25 +76,34 @@ def _table(runs: Sequence[ScoredRun]) -> str:
 def row_of(run: ScoredRun) -> tuple[str, ...]:
     """Of the table: text, escaped for HTML."""
     benchmark, score = run.benchmark, run.main
-    ours = "answers withheld" if score is None else f"{value_of(score, benchmark.scale)} ({bounds_of(score, benchmark.scale)})"
+    unknown = "not judged yet" if benchmark.judge is not None else "–"
+    unknown = unknown if benchmark.splits[run.run["split"]].answers else "answers withheld"
+    ours = unknown if score is None else f"{value_of(score, benchmark.scale)} ({bounds_of(score, benchmark.scale)})"
     published = "–" if run.published is None else f"{run.published:g}"
-    apart = "" if score is None or run.published is None else f"{score.value * benchmark.scale - run.published:+.1f}"
+    apart = ""
+    if score is not None and run.published is not None:
+        apart = f"{score.value * benchmark.scale - run.published:+.{digits_of(benchmark.scale)}f}"
     cells = (benchmark.title, run.run["split"], run.run["model"], benchmark.measure, ours, published, apart, explained(run))
     return tuple(html.escape(str(cell)) for cell in cells)
 
 
 def value_of(score: Score, scale: float) -> str:
-    return f"{score.value * scale:.1f}" if scale >= 10 else f"{score.value * scale:.3f}"
+    return f"{score.value * scale:.{digits_of(scale)}f}"
 
 
 def bounds_of(score: Score, scale: float) -> str:
-    digits = 1 if scale >= 10 else 3
+    digits = digits_of(scale)
     return f"{score.low * scale:.{digits}f}–{score.high * scale:.{digits}f}"
+
+
+def digits_of(scale: float) -> int:
+    """Behind the point of a number on that scale."""
+    return 1 if scale >= 10 else 3
 
 
 def explained(run: ScoredRun) -> str:
     """What is known to set this number apart from the published one."""
-    reasons = []
+    reasons = ["drawn scenes in the form of the benchmark"] if run.run.get("drawn") else []
     if not run.complete:
         reasons.append(f"{len(run.predictions)} of {run.run['questions']} questions answered")
     if run.run["limit"] is not None:
@@ -111,43 +120,38 @@ def explained(run: ScoredRun) -> str:
     return "; ".join(reasons)
 
 
-def _differences(rows: Sequence[tuple[str, str, Difference]]) -> str:
-    told = [
-        (html.escape(a), html.escape(b), d.measure, f"{d.value:+.4f}", f"{d.low:+.4f} to {d.high:+.4f}", f"{d.p:.3f}", str(d.n))
-        for a, b, d in rows
-    ]
-    table = _rows(("A", "B", "measure", "B − A", "95 %", "p", "questions"), told)
-    return f"<h2>Differences</h2><p><small>Paired bootstrap over questions.</small></p>{table}"
-
-
-def _radar(runs: Sequence[ScoredRun]) -> str:
-    """A spoke for each benchmark and split, a polygon for each model; nothing where there are fewer than three spokes."""
-    spokes = list(dict.fromkeys(f"{run.benchmark.name} {run.run['split']}" for run in runs if run.main is not None))
-    if len(spokes) < 3:
+def _all_models(runs: Sequence[ScoredRun]) -> str:
+    """A table like the papers': a row for every model with a published number on one of these benchmarks, one for each of ours."""
+    columns = list(dict.fromkeys(spoke_of(run) for run in runs if run.main is not None))
+    if not columns:
         return ""
-    models = list(dict.fromkeys(run.run["model"] for run in runs))
-    size, centre, radius = 460, 230, 160
-    drawn = [f'<circle class="grid" cx="{centre}" cy="{centre}" r="{radius * part / 4:g}"/>' for part in range(1, 5)]
-    for index, spoke in enumerate(spokes):
-        x, y = _polar(index, len(spokes), radius * 1.12, centre)
-        drawn.append(f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="middle">{html.escape(spoke)}</text>')
-    for number, model in enumerate(models):
-        own = [run for run in runs if run.run["model"] == model]
-        values = {f"{run.benchmark.name} {run.run['split']}": run.main.value for run in own if run.main is not None}
-        parts = [min(max(values.get(spoke, 0.0), 0.0), 1.0) for spoke in spokes]
-        corners = [_polar(index, len(spokes), radius * part, centre) for index, part in enumerate(parts)]
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
-        colour = COLOURS[number % len(COLOURS)]
-        style = f"stroke:{colour};fill:{colour}"
-        drawn.append(f'<polygon class="radar" points="{points}" style="{style}"><title>{html.escape(model)}</title></polygon>')
-    colours = zip(models, COLOURS * (1 + len(models) // len(COLOURS)), strict=False)
-    names = ", ".join(f'<b style="color:{colour}">{html.escape(model)}</b>' for model, colour in colours)
-    return f'<h2>All together</h2><p>{names}</p><svg viewBox="0 0 {size} {size}" width="{size}" role="img">{"".join(drawn)}</svg>'
+    rows = []
+    for model in published():
+        found = [published_score(model, *column) for column in columns]
+        if any(score is not None for score in found):
+            rows.append((html.escape(model), *("" if score is None else f"{score:g}" for score in found)))
+    for name in dict.fromkeys(run.called for run in runs):
+        own = {spoke_of(run): run for run in runs if run.called == name}
+        rows.append((f"<b>{html.escape(name)}</b>, ours", *(_ours(own.get(column)) for column in columns)))
+    heads = ["", *(f"{html.escape(benchmark)}<br><small>{html.escape(split)}</small>" for benchmark, split in columns)]
+    return f"<h2>Beside other models</h2>{_rows(heads, rows)}"
 
 
-def _polar(index: int, count: int, radius: float, centre: float) -> tuple[float, float]:
-    angle = 2 * math.pi * index / count - math.pi / 2
-    return centre + radius * math.cos(angle), centre + radius * math.sin(angle)
+def _ours(run: ScoredRun | None) -> str:
+    return "" if run is None or run.main is None else f"<b>{value_of(run.main, run.benchmark.scale)}</b>"
+
+
+def _differences(compared: Sequence[Compared]) -> str:
+    if not compared:
+        return ""
+    rows = []
+    for first, second, found in compared:
+        apart = first.called != second.called
+        names = [html.escape(run.called if apart else run.folder.name) for run in (first, second)]
+        numbers = (f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}", f"{found.p:.3f}", str(found.n))
+        rows.append((html.escape(" ".join(spoke_of(first))), *names, found.measure, *numbers))
+    table = _rows(("benchmark", "A", "B", "measure", "B − A", "95 %", "p", "questions"), rows)
+    return f"<h2>Differences</h2><p><small>Paired bootstrap over the questions that both answered.</small></p>{table}"
 
 
 def _run(run: Reported) -> str:
@@ -155,7 +159,8 @@ def _run(run: Reported) -> str:
     title = f"{scored.benchmark.title}, {scored.run['split']}: {scored.run['model']}"
     measure = scored.benchmark.measure
     rows = [
-        (name, f"{score.value:.4f}", f"{score.low:.4f}–{score.high:.4f}", str(score.n)) for name, score in scored.scores.items()
+        (html.escape(name), f"{score.value:.4f}", f"{score.low:.4f}–{score.high:.4f}", str(score.n))
+        for name, score in scored.scores.items()
     ]
     groups = [
         (html.escape(group), f"{found[measure].value:.4f}", str(found[measure].n))
@@ -174,13 +179,7 @@ def _run(run: Reported) -> str:
 
 def points_of(scored: ScoredRun) -> dict[str, float]:
     """Prediction id -> its share of what it could earn under the benchmark's measure; empty for a measure that is no sum."""
-    markup, measure = markup_of(scored.run), scored.benchmark.measure
-    found = {}
-    for prediction in scored.predictions:
-        tally = scored.benchmark.score(prediction, markup).get(measure)
-        if tally is not None and tally[1] > 0:
-            found[prediction.id] = tally[0] / tally[1]
-    return found
+    return {name: earned / possible for name, (earned, possible) in scored.points.items() if possible > 0}
 
 
 def _histograms(scored: ScoredRun) -> str:
@@ -191,24 +190,6 @@ def _histograms(scored: ScoredRun) -> str:
         ("tokens of a prompt", [prediction.prompt_tokens for prediction in asked if prediction.prompt_tokens]),
     ]
     return f'<div class="charts">{"".join(histogram(name, values) for name, values in charts if values)}</div>'
-
-
-def histogram(name: str, values: Sequence[float], width: int = 260, height: int = 120) -> str:
-    """Counts of equal bins between the least and the greatest value, as SVG."""
-    low, high = min(values), max(values)
-    step = (high - low) / BINS or 1.0
-    counts = [0] * BINS
-    for value in values:
-        counts[min(int((value - low) / step), BINS - 1)] += 1
-    wide = (width - 20) / BINS
-    heights = [(height - 40) * count / max(counts) for count in counts]
-    bars = "".join(
-        f'<rect class="bar" x="{10 + index * wide:.1f}" y="{height - 20 - tall:.1f}" width="{wide - 1:.1f}" height="{tall:.1f}">'
-        f"<title>{count}</title></rect>"
-        for index, (count, tall) in enumerate(zip(counts, heights, strict=True))
-    )
-    ends = f'<text x="10" y="{height - 6}">{low:g}</text><text x="{width - 10}" y="{height - 6}" text-anchor="end">{high:g}</text>'
-    return f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img"><text x="10" y="14">{name}</text>{bars}{ends}</svg>'
 
 
 def shown_of(scored: ScoredRun) -> list[Prediction]:
@@ -253,5 +234,7 @@ def _picture(prediction: Prediction, run: Reported) -> str:
 def markdown(runs: Iterable[ScoredRun]) -> str:
     """The page's first table."""
     lines = [f"| {' | '.join(HEADS)} |", f"|{'---|' * len(HEADS)}"]
-    lines += [f"| {' | '.join(html.unescape(cell).replace('|', '/') for cell in row_of(run))} |" for run in runs]
+    # A tag would be taken for HTML.
+    cells = ([html.unescape(cell).replace("|", "/").replace("<", "&lt;") for cell in row_of(run)] for run in runs)
+    lines += [f"| {' | '.join(row)} |" for row in cells]
     return "\n".join(lines) + "\n"

@@ -47,7 +47,7 @@ def predict(
     questions: Sequence[Question], model: Answerer, folder: Path, batch: int, advance: Callable[[int], None] = lambda count: None,
     share: Share = Share(),
 ) -> list[Prediction]:  # fmt: skip
-    """Ask what has no saved reply yet, and return all predictions in the order of `questions`.
+    """Ask what has no saved reply yet, or an error in its place, and return all predictions in the order of `questions`.
 
     Each batch is written as soon as it is answered, to a file of this process's own, so that an interrupted run loses one batch at
     most. When all is answered the first process joins the files into one, in the order of `questions`, whatever was asked when and
@@ -55,7 +55,7 @@ def predict(
     """
     if len({question.id for question in questions}) != len(questions):
         raise EvaluationError("two questions have the same id; their predictions would be mistaken for each other")
-    saved = {prediction.id: prediction for prediction in read_predictions(folder)}
+    saved = {prediction.id for prediction in read_predictions(folder) if not prediction.error}
     own = questions[share.rank :: share.size]
     advance(sum(question.id in saved for question in own))
     left = [question for question in own if question.id not in saved]
@@ -83,8 +83,7 @@ def join_parts(folder: Path, questions: Sequence[Question]) -> None:
     if not parts:
         return
     found = {prediction.id: prediction for prediction in read_predictions(folder)}
-    order = [question.id for question in questions if question.id in found]
-    order += [name for name in found if name not in set(order)]
+    order = dict.fromkeys([*(question.id for question in questions if question.id in found), *found])
     with atomic_write(folder / PREDICTIONS) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for name in order:
             file.write(json.dumps(found[name].to_json(), ensure_ascii=False) + "\n")

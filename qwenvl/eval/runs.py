@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from qwenvl.eval.benchmark import Benchmark, Shots, prompt_hash
 from qwenvl.eval.judge import read_verdicts, with_verdicts
 from qwenvl.eval.runner import read_predictions, read_run, told, write_json
 from qwenvl.eval.scoring import score_benchmark, score_groups
-from qwenvl.eval.task import EvaluationError, Prediction, Question, Score
+from qwenvl.eval.task import EvaluationError, Prediction, Question, Score, Tally
 from qwenvl.eval.tasks import benchmark_named
 from qwenvl.families.spec import Markup
 
@@ -43,18 +43,22 @@ def settings(
         "decoding": told(prompt.decoding),
         "style": prompt.style,
         "shots": {"count": shots.count, "seed": shots.seed},
-        "pixels": pixel_budget(answerer),
+        "pixels": pixel_budget(answerer, asked),
         "data": data_hash(asked),
     }
     key = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:12]
-    return decided | {"key": key, "limit": limit, "questions": len(asked), "markup": markup_record(answerer.markup)}
+    cut = None if limit is None or len(asked) < limit else limit
+    return decided | {"key": key, "limit": cut, "questions": len(asked), "markup": markup_record(answerer.markup)}
 
 
-def pixel_budget(answerer: Answerer) -> dict[str, Any]:
-    """How the model sees pictures: the rules of its family, as plain data."""
-    from dataclasses import asdict
-
-    return {name: value for name, value in asdict(answerer.spec.images).items() if isinstance(value, int | float | str)}
+def pixel_budget(answerer: Answerer, asked: Sequence[Question]) -> dict[str, Any]:
+    """How the model sees pictures, and clips where some are asked about: its family's rules, or those of its own files."""
+    images, videos = answerer.spec.images, answerer.spec.videos
+    rules = {name: value for name, value in asdict(images).items() if isinstance(value, int | float | str)}
+    if images.kind == "square":
+        rules["size"] = list(answerer.frame((1000, 1000)))
+    clips = any(len(question.sample.visuals) > len(question.sample.images) for question in asked)
+    return rules | ({"videos": asdict(videos)} if clips and videos is not None else {})
 
 
 def data_hash(asked: Sequence[Question]) -> str:
@@ -82,13 +86,34 @@ class ScoredRun:
         return benchmark_named(self.run["task"])
 
     @property
+    def name(self) -> str:
+        """The benchmark's; another where only its form is, so that nothing published stands beside the number."""
+        return f"{self.benchmark.name} (drawn)" if self.run.get("drawn") else self.benchmark.name
+
+    @property
+    def called(self) -> str:
+        """The model, and how many examples it was shown."""
+        shots = self.run["shots"]["count"]
+        return f"{self.run['model']}, {shots} shots" if shots else str(self.run["model"])
+
+    @property
     def main(self) -> Score | None:
         """The measure that stands beside the published number; None where answers are withheld."""
         return self.scores.get(self.benchmark.measure)
 
     @property
     def published(self) -> float | None:
-        return published_score(self.run["model"], self.benchmark.name, self.run["split"])
+        return published_score(self.run["model"], self.name, self.run["split"])
+
+    @cached_property
+    def points(self) -> dict[str, Tally]:
+        """Prediction id -> what it earned of what it could under the benchmark's measure. Empty where answers are withheld, and for
+        a measure that is no sum over replies."""
+        if not self.benchmark.splits[self.run["split"]].answers:
+            return {}
+        markup, measure = markup_of(self.run), self.benchmark.measure
+        found = {one.id: self.benchmark.score(one, markup).get(measure) for one in self.predictions}
+        return {name: tally for name, tally in found.items() if tally is not None}
 
     @property
     def complete(self) -> bool:
@@ -153,17 +178,18 @@ def write_submission(scored: ScoredRun) -> list[Path]:
 
 @cache
 def published() -> dict[str, dict[str, Any]]:
-    """Model -> benchmark -> number, or split -> number."""
+    """Model -> benchmark -> number, or split, measure or setting -> number."""
     scores: dict[str, dict[str, Any]] = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))["scores"]
     return scores
 
 
 def published_score(model: str, benchmark: str, split: str) -> float | None:
-    """Of a model by its published name, whatever stands before the name ("Qwen/Qwen2-VL-7B-Instruct" is Qwen2-VL-7B)."""
+    """Of a model by its published name, whatever stands before the name ("Qwen/Qwen2-VL-7B-Instruct" is Qwen2-VL-7B): that of the
+    split, or, where a benchmark of one split has several measures published, that of its main one."""
     known = published()
     name = model.rsplit("/", 1)[-1].lower()
     name = name.removesuffix("-instruct")
     found = next((scores for label, scores in known.items() if label.lower() == name), {}).get(benchmark)
     if isinstance(found, dict):
-        found = found.get(split)
+        found = found[split] if split in found else found.get(benchmark_named(benchmark).measure)
     return None if found is None else float(found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,6 +24,8 @@ CONFIDENCE_Z = 1.959964
 RESAMPLES = 1000
 POOLED_RESAMPLES = 200
 """Of measures that are no sums, such as mean average precision: each costs as much as the score."""
+DRAWN_AT_ONCE = 1 << 22
+"""Questions that are drawn at a time: all resamples of 200,000 questions would be gigabytes."""
 CONSTANT_ANSWERS = 32
 """How many of the most frequent reference answers are tried as the one answer to everything."""
 
@@ -168,12 +170,20 @@ def summarise(tallies: Sequence[Tally], seed: int = 0) -> Score:
     if whole and (np.all(possible == 1) or value in (0.0, 1.0)):
         low, high = wilson(round(value * len(tallies)), len(tallies))
         return Score(value, len(tallies), float(possible.sum()), low, high, "wilson")
-    drawn = np.random.default_rng(seed).integers(0, len(tallies), size=(RESAMPLES, len(tallies)))
+    drawn = [(earned[draw].sum(axis=1), possible[draw].sum(axis=1)) for draw in resamples(len(tallies), seed)]
+    gained, sums = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     # A resample may hold only questions that could earn nothing; it says nothing and is left out.
-    sums = possible[drawn].sum(axis=1)
-    ratios = earned[drawn].sum(axis=1)[sums > 0] / sums[sums > 0]
+    ratios = gained[sums > 0] / sums[sums > 0]
     low, high = (float(bound) for bound in np.quantile(ratios, (0.025, 0.975)))
     return Score(value, len(tallies), float(possible.sum()), low, high, "bootstrap")
+
+
+def resamples(count: int, seed: int) -> Iterator[np.ndarray]:
+    """RESAMPLES rows of `count` indices each, drawn with replacement; some rows at a time."""
+    rng = np.random.default_rng(seed)
+    rows = max(DRAWN_AT_ONCE // count, 1)
+    for begin in range(0, RESAMPLES, rows):
+        yield rng.integers(0, count, size=(min(rows, RESAMPLES - begin), count))
 
 
 def summarise_pooled(pooled: Pooled, seed: int = 0) -> Score:

@@ -16,9 +16,9 @@ from PIL import Image
 from torch import nn
 
 from qwenvl.config import ConfigError
+from qwenvl.data.charts import Curve, chart, short, smoothed, thinned, ticks
 from qwenvl.models.quantised import QuantisedLinear
 from qwenvl.train.parallel import World
-from qwenvl.train.sight.charts import Curve, chart, short, smoothed, thinned, ticks
 from qwenvl.train.sight.evaluations import Evaluation, EvaluationLog, ShownAnswer
 from qwenvl.train.sight.report import duration, write_report
 from qwenvl.train.sight.run_folder import count_weights, note_start, read_run

@@ -84,7 +84,7 @@ def _main(arguments: list[str]) -> NoReturn:
     from qwenvl.cli.main import main
 
     _renew_streams()
-    if arguments[:1] in (["train"], ["ablate"]):
+    if arguments[:1] in (["train"], ["ablate"], ["eval"]):
         start, fork = subprocess.Popen, multiprocessing.get_context("fork")
         subprocess.Popen = lambda *a, **k: Rank(*a, **k) if "qwenvl" in a[0] else start(*a, **k)  # type: ignore[assignment,misc]
         multiprocessing.get_context = lambda _=None: fork  # type: ignore[assignment]

@@ -145,7 +145,7 @@ def _letters(formula: str) -> str | None:
     try:
         latex: Any = import_module("pylatexenc.latex2text")
     except ImportError:
-        raise EvaluationError("OmniDocBench reads formulas within lines by pylatexenc; run: pip install pylatexenc") from None
+        raise EvaluationError("OmniDocBench reads formulas within lines by pylatexenc; run: pip install 'qwenvl[eval]'") from None
     try:
         return str(latex.LatexNodes2Text().latex_to_text(formula))
     except Exception:  # what is no LaTeX stays as it stands, as published

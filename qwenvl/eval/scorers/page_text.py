@@ -63,7 +63,7 @@ def meteor(said: Sequence[str], meant: Sequence[str], wordnet: Any = None) -> fl
         score: Any = import_module("nltk.translate.meteor_score")
         wordnet = wordnet or import_module("nltk.corpus").wordnet
     except ImportError:
-        raise EvaluationError("METEOR of pages needs nltk; run: pip install nltk, then python -m nltk.downloader wordnet") from None
+        raise EvaluationError("METEOR of pages needs nltk; run: pip install 'qwenvl[eval]', then python -m nltk.downloader wordnet") from None
     try:
         return float(score.meteor_score([list(meant)], list(said), wordnet=wordnet))
     except LookupError:
@@ -75,6 +75,6 @@ def jieba_words(text: str) -> list[str]:
     try:
         jieba: Any = import_module("jieba")
     except ImportError:
-        raise EvaluationError("pages in Chinese are cut into words by jieba; run: pip install jieba") from None
+        raise EvaluationError("pages in Chinese are cut into words by jieba; run: pip install 'qwenvl[eval]'") from None
     jieba.setLogLevel("WARNING")
     return list(jieba.lcut(text))

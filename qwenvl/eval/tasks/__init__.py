@@ -42,4 +42,6 @@ def benchmark_named(name: str) -> Benchmark:
         if name in names:
             found: Benchmark = import_module(f"qwenvl.eval.tasks.{module}").BENCHMARKS[name]
             return found
+    if name == SCENES:
+        raise EvaluationError(f"{SCENES} are drawn on the spot and have no files; only `qwenvl eval run` and `score` know them")
     raise EvaluationError(f"no benchmark {name!r}; known: {SCENES}, {', '.join(NAMES)}")

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qwenvl.data import charts
+from qwenvl.data.charts import COLOURS, Curve, chart, short
 from qwenvl.data.html_page import html_page
 from qwenvl.runtime import atomic_write
-from qwenvl.train.sight import charts
 from qwenvl.train.sight.answers import ANSWER_STYLE, answers_section
-from qwenvl.train.sight.charts import COLOURS, Curve, chart, short
 from qwenvl.train.sight.run_folder import RunFolder, read_run
 
 FILE = "report.html"
