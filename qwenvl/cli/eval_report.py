@@ -99,7 +99,7 @@ def report(options: Report) -> int:
     folders = [path for folder in options.folders for path in (sorted(one.parent for one in folder.glob(f"*/{RUN}")) or [folder])]
     if not folders:
         raise EvaluationError("give the folder of a run, or one that holds some: qwenvl eval report runs/eval")
-    runs = list(_scored(folders))
+    runs = sorted(_scored(folders), key=lambda run: (run.name, run.run["split"], run.run["model"], run.run["shots"]["count"]))
     if not runs:
         raise EvaluationError("no run of a benchmark among these; runs of scenes are shown by `qwenvl eval score`")
     with progress("drawing samples", len(runs)) as advance:

@@ -26,9 +26,13 @@ PICTURE = 320
 STYLE = page_charts.STYLE + """
 th, td { padding: .3em .8em; text-align: left; border-bottom: 1px solid var(--line) }
 .samples { display: flex; flex-wrap: wrap; gap: 1em } figure { margin: 0; width: 20em; background: var(--panel); padding: .7em }
-figure svg { width: 100%; height: auto } figure polygon, figure circle { fill: none; stroke-width: 2 }
+figure svg { width: 100%; height: auto; max-height: 20em } figcaption { overflow-wrap: anywhere }
+figcaption p { margin: .5em 0; max-height: 15em; overflow: auto }
+figure polygon, figure circle { fill: none; stroke-width: 2; filter: drop-shadow(0 0 1px #fff) }
 figure polygon { vector-effect: non-scaling-stroke } .said { stroke: #e4572e } .true { stroke: #2e86ab; stroke-dasharray: 5 3 }
-.charts { display: flex; flex-wrap: wrap; gap: 2em; align-items: flex-end }
+figure:has(polygon, circle) small.said { border-bottom: 2px solid #e4572e }
+figure:has(polygon, circle) small.true { border-bottom: 2px dashed #2e86ab }
+.charts { display: flex; flex-wrap: wrap; gap: 2em; align-items: flex-end; margin: 1em 0 }
 .wide { overflow-x: auto } .right { color: var(--good) } .wrong { color: var(--bad) }
 """
 
@@ -148,7 +152,9 @@ def _differences(compared: Sequence[Compared]) -> str:
     for first, second, found in compared:
         apart = first.called != second.called
         names = [html.escape(run.called if apart else run.folder.name) for run in (first, second)]
-        numbers = (f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}", f"{found.p:.3f}", str(found.n))
+        scale = first.benchmark.scale
+        value, low, high = (f"{part * scale:+.{digits_of(scale)}f}" for part in (found.value, found.low, found.high))
+        numbers = (value, f"{low} to {high}", f"{found.p:.3f}", str(found.n))
         rows.append((html.escape(" ".join(spoke_of(first))), *names, found.measure, *numbers))
     table = _rows(("benchmark", "A", "B", "measure", "B − A", "95 %", "p", "questions"), rows)
     return f"<h2>Differences</h2><p><small>Paired bootstrap over the questions that both answered.</small></p>{table}"
@@ -208,8 +214,9 @@ def _samples(run: Reported) -> str:
 def _sample(prediction: Prediction, run: Reported, points: float | None = None) -> str:
     drawn = _picture(prediction, run)
     earned = "" if points is None else f' <b class="{"right" if points > 0.5 else "wrong"}">{points:.2f}</b>'
-    lines = (("", prediction.question), ("said: ", prediction.reply or prediction.error), ("true: ", prediction.reference))
-    words = "".join(f"<p>{name and f'<small>{name}</small>'}{html.escape(text)}</p>" for name, text in lines if text)
+    lines = (("said", prediction.reply or prediction.error), ("true", prediction.reference))
+    words = f"<p>{html.escape(prediction.question)}</p>"
+    words += "".join(f'<p><small class="{kind}">{kind}:</small> {html.escape(text)}</p>' for kind, text in lines if text)
     return f"<figure>{drawn}<figcaption><small>{html.escape(prediction.id)}</small>{earned}{words}</figcaption></figure>"
 
 

@@ -114,6 +114,8 @@ def histogram(name: str, values: Sequence[float], width: int = 260, height: int 
         f"<title>{count}</title></rect>"
         for index, (count, tall) in enumerate(zip(counts, heights, strict=True))
     )
-    ends = f'<text x="10" y="{height - 6}">{low:g}</text><text x="{width - 10}" y="{height - 6}" text-anchor="end">{high:g}</text>'
+    ends = f'<text x="10" y="{height - 6}">{low:g}</text>'
+    if high > low:
+        ends += f'<text x="{width - 10}" y="{height - 6}" text-anchor="end">{high:g}</text>'
     label = f'<text x="10" y="14">{html.escape(name)}</text>'
     return f'<svg class="small" viewBox="0 0 {width} {height}" width="{width}" role="img">{label}{bars}{ends}</svg>'

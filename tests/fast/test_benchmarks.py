@@ -133,3 +133,15 @@ def written(question: Question, key: Key) -> dict[str, Any]:
 @cache
 def shipped_tokenizer() -> Tokenizer:
     return Tokenizer.from_folder(resolve("qwen-vl-nano"))
+
+
+def test_the_page_lists_every_benchmark(repository: Path) -> None:
+    """A row each, with its splits in their order and its wordings."""
+    page = (repository / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    rows = {cells[1].strip(" `"): cells for line in page.splitlines() if len(cells := line.split("|")) == 7}
+    for name in NAMES:
+        benchmark, cells = benchmark_named(name), rows[name]
+        assert cells[2].strip() == benchmark.title
+        splits = [f"`{split}`" + ("" if of.answers else "†") for split, of in benchmark.splits.items()]
+        assert [cell.strip() for cell in cells[3:6]] == [", ".join(splits), f"`{benchmark.measure}`", ", ".join(benchmark.prompts)]
+    assert "Fifty-five" in (repository / "README.md").read_text(encoding="utf-8") and len(NAMES) == 55
