@@ -115,7 +115,8 @@ def explained(run: ScoredRun) -> str:
     if run.failed:
         reasons.append(f"{run.failed} without an answer")
     if run.run["shots"]["count"]:
-        reasons.append(f"{run.run['shots']['count']} examples before each question")
+        count = run.run["shots"]["count"]
+        reasons.append(f"{count} example{'s' * (count > 1)} before each question")
     if run.published is not None:
         score = run.main
         if score is not None and score.low * run.benchmark.scale <= run.published <= score.high * run.benchmark.scale:

@@ -94,7 +94,7 @@ class ScoredRun:
     def called(self) -> str:
         """The model, and how many examples it was shown."""
         shots = self.run["shots"]["count"]
-        return f"{self.run['model']}, {shots} shots" if shots else str(self.run["model"])
+        return f"{self.run['model']}, {shots} shot{'s' * (shots > 1)}" if shots else str(self.run["model"])
 
     @property
     def main(self) -> Score | None:
