@@ -50,7 +50,9 @@ class Run:
     seed: FromZero = 1
     """Which held-out scenes, none of which is ever trained on; which examples."""
     batch: FromOne = 64
-    """Questions answered at a time."""
+    """Questions answered at a time, at most."""
+    batch_tokens: FromOne = 16384
+    """Tokens of these, prompts padded and answers included, at most; a longer question is asked alone."""
     processes: FromOne = 1
     """Processes on this machine that share the questions out."""
     out: OutFolder = None
@@ -163,7 +165,7 @@ def answerer_of(model: str, options: Run) -> Answerer:
     from qwenvl.eval.asking import ModelAnswerer
     from qwenvl.inference.model import load
 
-    return ModelAnswerer(load(model, device=options.device))
+    return ModelAnswerer(load(model, device=options.device), options.batch_tokens)
 
 
 def scenes_of(model: str, answerer: Answerer, options: Run) -> tuple[list[Question], dict[str, Any]]:

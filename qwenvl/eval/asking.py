@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,11 +38,16 @@ class Answerer(Protocol):
         """The prompt as the model gets it, for a reader: a picture is one slot."""
 
 
-class ModelAnswerer:
-    """A loaded model as an Answerer, each question in its own context."""
+BATCH_TOKENS = 16384
+"""Of all prompts answered at once with their answers: what a cache of keys and values has to hold."""
 
-    def __init__(self, model: QwenVL) -> None:
-        self.model = model
+
+class ModelAnswerer:
+    """A loaded model as an Answerer, each question in its own context. Of the questions that it is given at once it answers so many
+    together as take `batch_tokens`, padding and answers counted; a longer one alone."""
+
+    def __init__(self, model: QwenVL, batch_tokens: int = BATCH_TOKENS) -> None:
+        self.model, self.batch_tokens = model, batch_tokens
         self.style: Style = model.style
         self.markup = model.markup
         self.spec = model.spec
@@ -52,17 +57,23 @@ class ModelAnswerer:
         return frame_size(image_grid(config, self.spec, *size), config.vision.patch_size)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
-        began = time.perf_counter()
-        answers = self._rank(questions) if questions[0].decoding.rank else self._write(questions)
-        share = (time.perf_counter() - began) / len(questions)
-        return [replace(answer, seconds=round(share, 4)) for answer in answers]
+        decoding = questions[0].decoding
+        began, answers = time.perf_counter(), list[Answer]()
+        if decoding.rank:
+            groups: Iterable[list[Answer]] = ([self._rank(question)] for question in questions)
+        else:
+            prompts = within(map(self._prompt, questions), decoding.max_new_tokens, self.batch_tokens)
+            groups = (self._write(together, decoding) for together in prompts)
+        for group in groups:
+            share = round((time.perf_counter() - began) / len(group), 4)
+            answers += [replace(answer, seconds=share) for answer in group]
+            began = time.perf_counter()
+        return answers
 
     def written(self, question: Question) -> str:
         return self._asked(self._prompt(question)).prompt
 
-    def _write(self, questions: Sequence[Question]) -> list[Answer]:
-        decoding = questions[0].decoding
-        prompts = [self._prompt(question) for question in questions]
+    def _write(self, prompts: Sequence[Encoded], decoding: Decoding) -> list[Answer]:
         replies = self.model.generate(
             prompts,
             max_new_tokens=decoding.max_new_tokens,
@@ -103,16 +114,13 @@ class ModelAnswerer:
             position_ids=np.concatenate([encoded.position_ids, positions], axis=1),
         )
 
-    def _rank(self, questions: Sequence[Question]) -> list[Answer]:
-        answers = []
-        for question in questions:
-            if not question.options:
-                raise EvaluationError(f"{question.id}: its options are to be ranked, and it has none")
-            prompt = self._prompt(question)
-            means = self._mean_log_likelihoods(prompt, question.options)
-            best = max(range(len(means)), key=means.__getitem__)
-            answers.append(replace(self._asked(prompt), text=question.options[best], ranked=tuple(means)))
-        return answers
+    def _rank(self, question: Question) -> Answer:
+        if not question.options:
+            raise EvaluationError(f"{question.id}: its options are to be ranked, and it has none")
+        prompt = self._prompt(question)
+        means = self._mean_log_likelihoods(prompt, question.options)
+        best = max(range(len(means)), key=means.__getitem__)
+        return replace(self._asked(prompt), text=question.options[best], ranked=tuple(means))
 
     def _mean_log_likelihoods(self, prompt: Encoded, options: Sequence[str]) -> list[float]:
         """Of each option's own tokens after the prompt, as the model would go on writing; not of what ends an answer."""
@@ -134,6 +142,20 @@ class ModelAnswerer:
         sizes = tuple(frame_size(grid, side) for grid in prompt.grids.tolist())
         text = self.model.need_processor().tokenizer.decode(folded(prompt, self.model.config))
         return Answer("", prompt=text, prompt_tokens=len(prompt), image_tokens=len(prompt.visual_slots), pixels=sizes)
+
+
+def within(prompts: Iterable[Encoded], answer: int, budget: int) -> Iterator[list[Encoded]]:
+    """The prompts in their order, so many at a time as take `budget` tokens with an answer of `answer` each and all as long as the
+    longest; a longer one alone. No more are made ready than are answered next."""
+    together: list[Encoded] = []
+    for prompt in prompts:
+        longest = max(map(len, (*together, prompt))) + answer
+        if together and longest * (len(together) + 1) > budget:
+            yield together
+            together = []
+        together.append(prompt)
+    if together:
+        yield together
 
 
 BOX = "<box>"

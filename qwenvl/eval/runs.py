@@ -54,7 +54,7 @@ def settings(
 def pixel_budget(answerer: Answerer, asked: Sequence[Question]) -> dict[str, Any]:
     """How the model sees pictures, and clips where some are asked about: its family's rules, or those of its own files."""
     images, videos = answerer.spec.images, answerer.spec.videos
-    rules = {name: value for name, value in asdict(images).items() if isinstance(value, int | float | str)}
+    rules: dict[str, Any] = {name: value for name, value in asdict(images).items() if isinstance(value, int | float | str)}
     if images.kind == "square":
         rules["size"] = list(answerer.frame((1000, 1000)))
     clips = any(len(question.sample.visuals) > len(question.sample.images) for question in asked)

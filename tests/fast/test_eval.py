@@ -14,7 +14,7 @@ import pytest
 from qwenvl.cli.main import main
 from qwenvl.data.tasks import has_phrasings
 from qwenvl.eval.answers import SHEET_BYTES, draw_questions, write_page
-from qwenvl.eval.asking import ModelAnswerer
+from qwenvl.eval.asking import ModelAnswerer, within
 from qwenvl.eval.report import MAIN, table
 from qwenvl.eval.runner import (
     PREDICTIONS,
@@ -356,3 +356,18 @@ def test_the_command_writes_the_page_of_answers(tiny: str, tmp_path: Path) -> No
     assert main(["eval", "answers", "--model", tiny, "--count", "3", "--scenes", "2", "--out", str(out), "--device", "cpu"]) == 0
     assert out.read_text(encoding="utf-8").count("\n| ") == 3 + 1
     assert (tmp_path / "pages" / "images" / "answers.png").exists()
+
+
+def test_a_batch_takes_no_more_tokens_than_it_may(tiny: str) -> None:
+    """Padding and answers counted; what is longer is asked alone; and the answers are the same."""
+    asked = [replace(question, decoding=Decoding(4)) for question in scenes.main_questions(2, SEED, Oracle("raw"))[:9]]
+    free = ModelAnswerer(load(tiny, device="cpu"))
+    prompts = [free._prompt(question) for question in asked]
+    lengths = [len(prompt) for prompt in prompts]
+    budget = 2 * (max(lengths) + 4)
+    groups = list(within(prompts, 4, budget))
+    assert [prompt for group in groups for prompt in group] == prompts and 1 < len(groups) < len(prompts)
+    assert all(len(group) * (max(map(len, group)) + 4) <= budget for group in groups)
+    assert [len(group) for group in within(prompts, 4, 1)] == [1] * len(prompts)
+    tight = ModelAnswerer(free.model, budget)
+    assert timeless(tight.answer(asked)) == timeless(free.answer(asked))

@@ -63,7 +63,9 @@ def meteor(said: Sequence[str], meant: Sequence[str], wordnet: Any = None) -> fl
         score: Any = import_module("nltk.translate.meteor_score")
         wordnet = wordnet or import_module("nltk.corpus").wordnet
     except ImportError:
-        raise EvaluationError("METEOR of pages needs nltk; run: pip install 'qwenvl[eval]', then python -m nltk.downloader wordnet") from None
+        raise EvaluationError(
+            "METEOR of pages needs nltk; run: pip install 'qwenvl[eval]', then python -m nltk.downloader wordnet"
+        ) from None
     try:
         return float(score.meteor_score([list(meant)], list(said), wordnet=wordnet))
     except LookupError:
