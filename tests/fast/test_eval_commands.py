@@ -18,7 +18,7 @@ from tests.fake_api import FakeApi, serve
 from tests.fast.test_eval_pages import Page
 from tests.fast.test_eval_runs import files_of
 
-BENCHMARKS = ("vqav2", "refcoco", "refcoco_plus", "touchstone", "grit_refexp")
+BENCHMARKS = ("vqav2", "refcoco", "refcoco_plus", "touchstone", "grit_refexp", "mmlu")
 Command = Callable[..., tuple[int, str, str]]
 """Arguments after `qwenvl eval` -> exit code, what it printed, what it said on stderr."""
 
@@ -118,7 +118,7 @@ def test_withheld_answers_are_handed_in(command: Command, asked: Command) -> Non
     assert code == 0 and "it has 1 questions alone" in out
 
 
-def test_a_folder_holds_one_run_of_one_model(asked: Command, data: Path) -> None:
+def test_a_folder_holds_one_run_of_one_model(command: Command, asked: Command, data: Path) -> None:
     code, _, err = asked("vqav2", "refcoco", "--out", "here")
     assert code == 1 and "--out is for one task, model and number of examples, and these are 2" in err and not Path("here").exists()
     assert asked("vqav2", "--out", "here")[0] == 0
@@ -128,7 +128,8 @@ def test_a_folder_holds_one_run_of_one_model(asked: Command, data: Path) -> None
     assert code == 1 and "here holds another evaluation (" in err
     shutil.copytree(data, "moved")
     Path("here", PREDICTIONS).unlink()
-    assert asked("vqav2", "--out", "here", "--data", "moved")[0] == 0, "the same files elsewhere are the same data"
+    moved = command("run", "vqav2", "--out", "here", "--data", "moved", "--device", "cpu")
+    assert moved[0] == 0 and Path("here", PREDICTIONS).is_file(), "the same files elsewhere are the same data"
 
 
 def test_examples_of_several_numbers_are_runs_of_their_own(asked: Command) -> None:
@@ -232,6 +233,9 @@ def test_a_model_at_an_address_is_asked_in_the_wording_for_chat(command: Command
         assert [line.get("error") for line in lines(folder)] == [None, None]
         assert asked("vqav2", "--model", model)[0] == 0 and len(fake.bodies) == 3
 
+        for arguments in (("mmlu",), ("refcoco", "--prompt", "paper")):
+            code, _, err = asked(*arguments, "--model", model)
+            assert code == 1 and f"{arguments[0]}: no wording asks for an answer in words; give the model as a folder" in err
         code, _, err = asked("vqav2", "--model", model, "--prompt", "poem")
         assert code == 1 and "vqav2 has no prompt 'poem'" in err
         code, _, err = asked("vqav2", "--model", model, "--like", "gpt")

@@ -225,6 +225,16 @@ def test_saved_files_tell_all_and_scores_come_back_without_the_model(tmp_path: P
     assert score_folder(out).scores == run.scores and (out / "scores.json").is_file()
 
 
+def test_predictions_stand_in_the_order_of_the_questions_whatever_was_asked_first(tmp_path: Path) -> None:
+    asked = list(questions(benchmark_named("mme"), files_of("mme", tmp_path), "test", "chat", Key()))
+    for name, order in (("a", asked), ("b", asked[::-1])):
+        (tmp_path / name).mkdir()
+        predict(order[5:9], Key(), tmp_path / name, batch=2)
+        found = predict(order, Key(), tmp_path / name, batch=3)
+        lines = (tmp_path / name / PREDICTIONS).read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line)["id"] for line in lines] == [one.id for one in found] == [question.id for question in order]
+
+
 def test_reading_a_run_that_goes_on_takes_nothing_from_it(tmp_path: Path) -> None:
     """A line that is half written is no torn one: only who writes the file may cut it."""
     files, out = files_of("gqa", tmp_path), tmp_path / "out"
@@ -363,7 +373,7 @@ def few_shot(test: Sequence[str], train: Sequence[str]) -> Benchmark:
 
 
 def test_examples_come_from_another_split_and_never_show_the_tests_picture() -> None:
-    benchmark = few_shot(["a", "b", "c"], ["a", "b", "d", "e", "f", "g", "h", "i", "j", "k", "l"])
+    benchmark = few_shot(["a", "b", "c", "y", "z"], ["a", "b", "d", "e", "f", "g", "h", "i", "j", "k", "l"])
     items = list(benchmark.items(Path(), "test"))
     drawn = draw_shots(benchmark, Path(), "test", Shots(4, seed=1))
     chosen = {item.id: drawn(item) for item in items}
@@ -371,13 +381,15 @@ def test_examples_come_from_another_split_and_never_show_the_tests_picture() -> 
     for item in items:
         assert len({one.id for one in chosen[item.id]}) == 4
         assert all(one.id.startswith("train-") and not pictures_of(one) & pictures_of(item) for one in chosen[item.id])
-    assert len({tuple(one.id for one in found) for found in chosen.values()}) == 3, "each question has its own"
+    assert len({tuple(one.id for one in found) for found in chosen.values()}) == 5, "each question has its own"
     other = draw_shots(benchmark, Path(), "test", Shots(4, seed=2))
     assert {item.id: other(item) for item in items} != chosen
     with pytest.raises(EvaluationError, match="x: train has 10 examples for test-0, and 11 are wanted; give fewer --shots"):
         draw_shots(benchmark, Path(), "test", Shots(11))(items[0])
-    with pytest.raises(EvaluationError, match="x: no split to take examples from for train; leave --shots out"):
-        draw_shots(benchmark, Path(), "train", Shots(1))
+    of_itself = replace(benchmark, splits={"test": Split((), shots="test")})
+    for known, split in ((benchmark, "train"), (of_itself, "test")):
+        with pytest.raises(EvaluationError, match=f"x: no split to take examples from for {split}; leave --shots out"):
+            draw_shots(known, Path(), split, Shots(1))
 
 
 def test_no_benchmark_takes_its_examples_from_what_it_asks(tmp_path: Path) -> None:
