@@ -8,6 +8,7 @@ Shape letters: T tokens, P patches, V visual tokens, C channels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -83,8 +84,20 @@ class TextPart:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredPicture:
+    """A picture whose file is read when it is opened: of thousands that lie in one file, none stays in memory.
+
+    size: bytes. digest: of them, which tells it from others.
+    """
+
+    size: int
+    digest: str
+    read: Callable[[], bytes] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ImagePart:
-    """A picture: a path, bytes, a data URL or a PIL image. Pixel bounds apply to this picture alone."""
+    """A picture: a path, bytes, a data URL, a PIL image or a StoredPicture. Pixel bounds apply to this picture alone."""
 
     image: Any
     min_pixels: int | None = None

@@ -148,11 +148,16 @@ def shared() -> Iterator[Share]:
     if "WORLD_SIZE" not in os.environ:
         yield Share()
         return
+    from qwenvl.train.meeting import RankLost, another_ended
     from qwenvl.train.parallel import join_world, leave_world
 
     world = join_world()
     try:
         yield Share(world.rank, world.size, world.wait)
+    except RuntimeError as error:
+        if another_ended(error):
+            raise RankLost(error) from error
+        raise
     finally:
         leave_world(world)
 
@@ -165,7 +170,12 @@ def answerer_of(model: str, options: Run) -> Answerer:
     from qwenvl.eval.asking import ModelAnswerer
     from qwenvl.inference.model import load
 
-    return ModelAnswerer(load(model, device=options.device), options.batch_tokens)
+    device = options.device
+    if device is None and "WORLD_SIZE" in os.environ:
+        from qwenvl.train.parallel import World
+
+        device = str(World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])).device)  # each has a GPU of its own
+    return ModelAnswerer(load(model, device=device), options.batch_tokens)
 
 
 def scenes_of(model: str, answerer: Answerer, options: Run) -> tuple[list[Question], dict[str, Any]]:

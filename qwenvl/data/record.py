@@ -38,6 +38,7 @@ from qwenvl.types import (
     Region,
     RegionPart,
     Sample,
+    StoredPicture,
     TextPart,
     VideoPart,
 )
@@ -159,6 +160,7 @@ class _Media:
 
 def _store_image(source: Any, embed: bool) -> tuple[Media, tuple[int, int]]:
     """The picture as {bytes, path} and its upright (width, height). One made in memory becomes a PNG file."""
+    source = source.read() if isinstance(source, StoredPicture) else source
     if isinstance(source, Image.Image):
         file = io.BytesIO()
         source.save(file, "png", compress_level=1)

@@ -93,10 +93,11 @@ def _json(path: Path) -> Iterator[Record]:
 
 def _jsonl(path: Path) -> Iterator[Record]:
     with path.open(encoding="utf-8-sig") as file:
-        yield from _json_lines(file, path)
+        yield from json_lines(file, path)
 
 
-def _json_lines(lines: Iterable[str], path: Path) -> Iterator[Record]:
+def json_lines(lines: Iterable[str], path: Path) -> Iterator[Record]:
+    """JSON on every line that is not empty, whatever the file is called. Raises SourceError naming file and line."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -110,7 +111,7 @@ def _gzip(path: Path) -> Iterator[Record]:
     """JSON lines, whether they are called .json.gz or .jsonl.gz."""
     try:
         with gzip.open(path, "rt", encoding="utf-8-sig") as file:
-            yield from _json_lines(file, path)
+            yield from json_lines(file, path)
     except (EOFError, zlib.error) as error:
         raise SourceError(f"{path}: damaged ({error}); fetch it again") from error
 
@@ -121,7 +122,7 @@ def _zip(path: Path) -> Iterator[Record]:
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 with archive.open(name) as file:
-                    yield from _json_lines(io.TextIOWrapper(file, encoding="utf-8-sig"), path)
+                    yield from json_lines(io.TextIOWrapper(file, encoding="utf-8-sig"), path)
     except (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:  # the last: encrypted
         raise SourceError(f"{path}: damaged ({error}); fetch it again") from error
 

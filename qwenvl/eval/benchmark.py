@@ -23,7 +23,7 @@ from qwenvl.eval.task import Decoding, EvaluationError, Pooled, Prediction, Ques
 from qwenvl.families.spec import Markup
 from qwenvl.processing.image import picture_size
 from qwenvl.processing.regions import style_of
-from qwenvl.types import ImagePart, Message, Part, RegionPart, Sample, Style, TextPart, VideoPart
+from qwenvl.types import ImagePart, Message, Part, RegionPart, Sample, StoredPicture, Style, TextPart, VideoPart
 
 if TYPE_CHECKING:
     from qwenvl.eval.judge import Rubric
@@ -244,11 +244,22 @@ def question_of(
 def item_digest(item: Item) -> str:
     """Of an item's words, truth, the names of its files and the pictures that its own file holds: two runs that differ in it were
     asked something else."""
-    files = [visual.image if isinstance(visual, ImagePart) else visual.video for visual in item.visuals]
-    names = [Path(file).name for file in files if isinstance(file, str | Path)]
-    names += [hashlib.sha256(file).hexdigest() for file in files if isinstance(file, bytes)]
-    told = [item.id, dict(item.fields), dict(item.truth), list(item.options), repr(item.said), names]
+    told = [item.id, dict(item.fields), dict(item.truth), list(item.options), repr(item.said), file_names(item)]
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def file_names(item: Item) -> list[str]:
+    """What tells its pictures and clips from others: names of files, and digests of what is no file of its own."""
+    names = []
+    for visual in item.visuals:
+        file = visual.image if isinstance(visual, ImagePart) else visual.video
+        if isinstance(file, StoredPicture):
+            names.append(file.digest)
+        elif isinstance(file, bytes):
+            names.append(hashlib.sha256(file).hexdigest())
+        elif isinstance(file, str | Path):
+            names.append(Path(file).name)
+    return names
 
 
 def prompt_hash(prompt: Prompt) -> str:

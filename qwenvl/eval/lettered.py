@@ -12,13 +12,11 @@ from typing import Any
 
 from qwenvl.data.sources import Record, SourceError, records
 from qwenvl.eval.benchmark import Prompt
+from qwenvl.eval.peers import VLMEVALKIT
 from qwenvl.eval.scorers.choices import LETTERS
+from qwenvl.eval.shelf import Shelf
 from qwenvl.eval.task import Decoding, EvaluationError
 from qwenvl.types import ImagePart, VideoPart
-
-VLMEVALKIT = "open-compass/VLMEvalKit @ e8e78f0"
-QWEN_VL = "QwenLM/Qwen-VL @ aa00ed0, eval_mm/"
-LMMS = "EvolvingLMMs-Lab/lmms-eval @ 75571cf, lmms_eval/tasks/"
 
 RANKED = Decoding(1, rank=True)
 WRITTEN = Decoding(2048)
@@ -63,21 +61,21 @@ def choice_fields(question: str, choices: Mapping[str, str], hint: str = "") -> 
     return {"hint": shown, "question": question, "options": listed(choices), "ask": ask}
 
 
-def hub_picture(stored: Any, id: str) -> ImagePart:
+def hub_picture(stored: Any, id: str, shelf: Shelf) -> ImagePart:
     """A picture as the `datasets` library stores it in Parquet: {bytes, path}. Raises EvaluationError."""
     if not isinstance(stored, Mapping) or not stored.get("bytes"):
         raise EvaluationError(f"{id}: no picture in its row ({type(stored).__name__}); fetch the Parquet files again")
-    return ImagePart(bytes(stored["bytes"]))
+    return ImagePart(shelf.keep(stored["bytes"]))
 
 
 def tsv_rows(path: Path) -> Iterator[tuple[Record, ImagePart]]:
-    """Rows of a TSV of VLMEvalKit with their picture: base64, or the index of a row before that has it (`ImageBaseDataset` in
-    vlmeval/dataset/image_base.py). Raises SourceError naming the row."""
-    pictures: dict[str, ImagePart] = {}
+    """Rows of a TSV as VLMEvalKit and TouchStone have it, with their picture: base64, or the index of a row before that has it
+    (`ImageBaseDataset` in vlmeval/dataset/image_base.py). Raises SourceError naming the row."""
+    pictures, shelf = dict[str, ImagePart](), Shelf()
     for row in records(path):
         index, stored = str(row["index"]), row.pop("image")
         if len(stored) > REFERENCE:
-            pictures[index] = ImagePart(_decoded(stored, path, index))
+            pictures[index] = ImagePart(shelf.keep(_decoded(stored, path, index)))
         elif stored in pictures:
             pictures[index] = pictures[stored]
         else:
@@ -109,3 +107,11 @@ def check_answer(answer: str, choices: Mapping[str, str], id: str) -> str:
     if answer not in choices:
         raise EvaluationError(f"{id}: its answer is {answer!r}, its options are {', '.join(choices)}")
     return answer
+
+
+def letter_of(answer: str, choices: Mapping[str, str], id: str) -> str:
+    """The letter of an answer that is given as a text. Raises EvaluationError for one that is no option."""
+    found = [letter for letter, text in choices.items() if text == answer]
+    if not found:
+        raise EvaluationError(f"{id}: its answer {answer!r} is none of its options")
+    return found[0]

@@ -14,7 +14,7 @@ from qwenvl.data.html_page import html_page, marks
 from qwenvl.eval import page_charts
 from qwenvl.eval.compare_runs import Difference
 from qwenvl.eval.page_charts import histogram, over_shots, radar, spoke_of
-from qwenvl.eval.runs import ScoredRun, markup_of, published, published_score
+from qwenvl.eval.runs import ScoredRun, markup_of, published, published_score, told_apart
 from qwenvl.eval.task import Prediction, Score, frame_of
 from qwenvl.processing.regions import read_regions
 
@@ -135,8 +135,9 @@ def _all_models(runs: Sequence[ScoredRun]) -> str:
         found = [published_score(model, *column) for column in columns]
         if any(score is not None for score in found):
             rows.append((html.escape(model), *("" if score is None else f"{score:g}" for score in found)))
-    for name in dict.fromkeys(run.called for run in runs):
-        own = {spoke_of(run): run for run in runs if run.called == name}
+    names = told_apart(runs)
+    for name in dict.fromkeys(names.values()):
+        own = {spoke_of(run): run for run in runs if names[run.folder] == name}
         rows.append((f"<b>{html.escape(name)}</b>, ours", *(_ours(own.get(column)) for column in columns)))
     heads = ["", *(f"{html.escape(benchmark)}<br><small>{html.escape(split)}</small>" for benchmark, split in columns)]
     return f"<h2>Beside other models</h2>{_rows(heads, rows)}"
@@ -151,8 +152,7 @@ def _differences(compared: Sequence[Compared]) -> str:
         return ""
     rows = []
     for first, second, found in compared:
-        apart = first.called != second.called
-        names = [html.escape(run.called if apart else run.folder.name) for run in (first, second)]
+        names = map(html.escape, told_apart((first, second)).values())
         scale = first.benchmark.scale
         value, low, high = (f"{part * scale:+.{digits_of(scale)}f}" for part in (found.value, found.low, found.high))
         numbers = (value, f"{low} to {high}", f"{found.p:.3f}", str(found.n))

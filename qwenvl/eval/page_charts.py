@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from qwenvl.data import charts
 from qwenvl.data.charts import COLOURS, Curve, chart
-from qwenvl.eval.runs import ScoredRun, published, published_score
+from qwenvl.eval.runs import ScoredRun, published, published_score, told_apart
 
 BINS = 12
 WIDTH, HEIGHT, RADIUS = 640, 420, 160
@@ -36,9 +36,10 @@ def radar(runs: Sequence[ScoredRun]) -> str:
         x, y = _polar(index, len(spokes), RADIUS + 14)
         anchor = "middle" if abs(x - CENTRE[0]) < 20 else "start" if x > CENTRE[0] else "end"
         drawn.append(f'<text x="{x:.0f}" y="{y + 4:.0f}" text-anchor="{anchor}">{html.escape(" ".join(spoke))}</text>')
-    models = list(dict.fromkeys(run.called for run in scored))
+    names = told_apart(scored)
+    models = list(dict.fromkeys(names.values()))
     for number, model in enumerate(models):
-        own = {spoke_of(run): run for run in scored if run.called == model}
+        own = {spoke_of(run): run for run in scored if names[run.folder] == model}
         parts = [_part(own[spoke], scored) if spoke in own else 0.0 for spoke in spokes]
         corners = [_polar(index, len(spokes), RADIUS * part) for index, part in enumerate(parts)]
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
@@ -78,7 +79,7 @@ def _key(names: Iterable[str]) -> str:
 
 def over_shots(runs: Sequence[ScoredRun]) -> str:
     """A chart for each benchmark of which there are runs with several numbers of examples: score over how many, beside what was
-    published without examples and with four (arXiv 2308.12966, Figure 4)."""
+    published without examples and with four (README of QwenLM/Qwen-VL @ aa00ed0; the paper's Figure 4 has no numbers)."""
     drawn = []
     for spoke in dict.fromkeys(map(spoke_of, runs)):
         alike = [run for run in runs if spoke_of(run) == spoke and run.main is not None]

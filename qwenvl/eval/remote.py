@@ -29,7 +29,7 @@ from qwenvl.processing.image import open_image, picture_size
 from qwenvl.processing.markup_style import Frame
 from qwenvl.processing.regions import parts_text, style_of
 from qwenvl.processing.video import open_clip
-from qwenvl.types import ImagePart, Message, Part, Sample, Style, VideoPart
+from qwenvl.types import ImagePart, Message, Part, Sample, StoredPicture, Style, VideoPart
 
 PICTURE = "<image>"
 """What stands for a picture where a reader sees a prompt."""
@@ -205,6 +205,7 @@ def _as_field(piece: str | _Picture) -> dict[str, Any]:
 
 def _untouched(source: Any) -> str | None:
     """A PNG or JPEG file as it is, where nothing has to be done to it before it is seen; else None."""
+    source = source.read() if isinstance(source, StoredPicture) else source
     content = source if isinstance(source, bytes) else b""
     if isinstance(source, str | os.PathLike) and not os.fspath(source).startswith(("data:", "file:")):
         content = Path(source).read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
@@ -139,6 +140,16 @@ class ScoredRun:
 
 def _plain(scores: Mapping[str, Score]) -> dict[str, Any]:
     return {measure: score.to_json() for measure, score in scores.items()}
+
+
+def told_apart(runs: Sequence[ScoredRun]) -> dict[Path, str]:
+    """Folder -> what its run is called among these: the model and its examples; where two of one split share that, the wording too;
+    where they share this as well, the folder's name."""
+    names = {run.folder: run.called for run in runs}
+    for longer in (lambda run: f"{run.called}, {run.run['prompt']['version']}", lambda run: run.folder.name):
+        alike = Counter((run.name, run.run["split"], names[run.folder]) for run in runs)
+        names |= {run.folder: longer(run) for run in runs if alike[run.name, run.run["split"], names[run.folder]] > 1}
+    return names
 
 
 def score_folder(folder: Path) -> ScoredRun:

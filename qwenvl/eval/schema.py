@@ -16,6 +16,6 @@ def of_schema(where: str) -> Iterator[None]:
         yield
     except QwenVLError:
         raise
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, SyntaxError, RecursionError) as error:
         what = f"no field {error}" if isinstance(error, KeyError) else str(error)
         raise SourceError(f"{where}: not of the benchmark's form ({what}); fetch the file again") from error

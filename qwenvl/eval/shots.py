@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from qwenvl.eval.benchmark import Benchmark, Item, Shots
+from qwenvl.eval.benchmark import Benchmark, Item, Shots, file_names
 from qwenvl.eval.task import EvaluationError
 
 MOST_READ = 200_000
@@ -51,6 +51,5 @@ def _endless(rng: random.Random, pool: list[Item]) -> Any:
 
 
 def pictures_of(item: Item) -> set[str]:
-    """What tells pictures apart, by the name of the file: a split of examples must not show the test's own."""
-    names = [getattr(visual, "image", None) or getattr(visual, "video", None) for visual in item.visuals]
-    return {Path(name).name for name in names if isinstance(name, str | Path)}
+    """What tells its pictures from others: a split of examples must not show the test's own."""
+    return set(file_names(item))

@@ -18,7 +18,7 @@ from PIL import ExifTags, Image, ImageOps
 from qwenvl.config import ModelConfig
 from qwenvl.families.spec import FamilySpec
 from qwenvl.processing.grid import by_squares, from_squares, image_grid
-from qwenvl.types import QwenVLError
+from qwenvl.types import QwenVLError, StoredPicture
 
 MAX_PIXELS = 178_000_000
 """A picture of more pixels is refused: a small file can claim any size (PIL refuses at about the same)."""
@@ -44,7 +44,7 @@ class ReadyPicture(NamedTuple):
 
 
 def open_image(source: Any, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """A path, bytes, `data:` or `file:` URL or PIL image as an upright RGB picture.
+    """A path, bytes, `data:` or `file:` URL, PIL image or StoredPicture as an upright RGB picture.
 
     EXIF orientation is applied, transparency laid on white, 16-bit scaled to 8, an animation gives its first frame.
     Raises ImageError, one line: missing, not a picture, truncated, larger than `max_pixels`, or an address on the network.
@@ -152,6 +152,8 @@ def describe(source: Any) -> str:
         return f"{text[:SHOWN]}..." if "://" in text[:SHOWN] else f"...{text[-SHOWN:]}"
     if isinstance(source, bytes | bytearray | memoryview):
         return f"picture of {len(source)} bytes"
+    if isinstance(source, StoredPicture):
+        return f"picture of {source.size} bytes"
     if isinstance(source, Image.Image):
         return getattr(source, "filename", "") or f"{source.mode} picture of {source.width}x{source.height}"
     return type(source).__name__
@@ -176,6 +178,8 @@ def _open(source: Any, name: str, max_pixels: int) -> Image.Image:
 
 def _content(source: Any, name: str) -> Path | io.BytesIO:
     """What PIL can open: a path, or a file in memory."""
+    if isinstance(source, StoredPicture):
+        source = source.read()
     if isinstance(source, bytes | bytearray | memoryview):
         return io.BytesIO(source)
     if isinstance(source, os.PathLike):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -13,17 +14,22 @@ from typing import Any
 
 import pytest
 
+from qwenvl.data.record import sample_to_record
 from qwenvl.eval.asking import begin_of, with_specials
 from qwenvl.eval.benchmark import Benchmark, questions
 from qwenvl.eval.runner import ask, plain_text
 from qwenvl.eval.scoring import score_benchmark
+from qwenvl.eval.shelf import Shelf
 from qwenvl.eval.task import Answer, Question
 from qwenvl.eval.tasks import MODULES, NAMES, benchmark_named
 from qwenvl.families import family_of_preset, find_preset
 from qwenvl.processing.chat import render
+from qwenvl.processing.image import describe, open_image, picture_size
 from qwenvl.processing.tokenizer import Tokenizer
+from qwenvl.types import ImagePart, Message, Sample, StoredPicture
 from qwenvl.weights.hub import resolve
 from tests.fast.eval_fixtures import Fixture
+from tests.fast.eval_fixtures.drawn import png
 
 SNAPSHOTS = Path(__file__).parent / "eval_fixtures" / "prompts"
 PRESETS = ("qwen-vl-nano", "qwen2-vl-nano", "qwen2.5-vl-nano")
@@ -100,6 +106,29 @@ def test_prompts_are_what_they_were(name: str, tmp_path: Path) -> None:
     path = SNAPSHOTS / f"{name}.json"
     assert path.is_file(), f"write it with: python -m tests.fast.eval_fixtures.snapshot {name}"
     assert prompts_of(name, tmp_path) == json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_picture_stays_in_memory(name: str, tmp_path: Path) -> None:
+    """All questions of a benchmark are, and some have thousands of pictures in one file."""
+    fixture, benchmark = fixtures()[name], benchmark_named(name)
+    fixture.build(tmp_path)
+    for item in benchmark.items(tmp_path, fixture.split):
+        assert all(isinstance(part.image, str | StoredPicture) for part in item.visuals if isinstance(part, ImagePart))
+
+
+def test_pictures_on_a_shelf_are_read_as_they_were_by_many_at_once() -> None:
+    shelf = Shelf()
+    contents = [png((index + 1, 2)) for index in range(40)]
+    kept = [shelf.keep(content) for content in contents]
+    assert kept[0] == Shelf().keep(contents[0]) != kept[1]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda picture: picture.read(), kept * 5)) == contents * 5
+    assert [picture_size(picture) for picture in kept] == [(index + 1, 2) for index in range(40)]
+    assert open_image(kept[6]).size == (7, 2) and describe(kept[6]) == f"picture of {len(contents[6])} bytes"
+    sample = Sample((Message("user", (ImagePart(kept[6]),)),), id="one")
+    [stored] = sample_to_record(sample)["images"]
+    assert stored["bytes"] == contents[6]
 
 
 def prompts_of(name: str, folder: Path) -> dict[str, Any]:

@@ -66,14 +66,20 @@ def test_circular_counts_questions_and_majority_shares_what_is_tied(tmp_path: Pa
     assert majority([None, None], "x") == 0.0
 
 
-def test_mmbench_hands_in_one_text_for_all_rotations(tmp_path: Path) -> None:
+def test_mmbench_hands_in_replies_and_of_ranked_options_one_text_for_all_rotations(tmp_path: Path) -> None:
     replies = {"7": "C", "1000007": "B", "2000007": "A", "3000007": "A", "9": "hard to say", "1000009": ""}
     submitted = benchmark_named("mmbench_v11").submit
     assert submitted is not None
-    rows = table(submitted(answered("mmbench_v11", tmp_path, "test", "chat", replies))["mmbench.xlsx"])
+    written = answered("mmbench_v11", tmp_path, "test", "chat", replies)
+    rows = table(submitted(written)["mmbench.xlsx"])
     assert rows[0][0] == "index" and rows[0][-1] == "prediction" and "image" not in rows[0]
+    assert {row[0]: row[-1] for row in rows[1:]} == replies
+    ranked = []
+    for one, letter in zip(written, "CBAAAA", strict=True):
+        ranked.append(replace(one, ranked=tuple(-float(option != letter) for option in one.truth["choices"])))
+    rows = table(submitted(ranked)["mmbench.xlsx"])
     assert {row[0]: row[-1] for row in rows[1:]} == {
-        "7": "C", "1000007": "B", "2000007": "A", "3000007": "D", "9": "", "1000009": "",
+        "7": "C", "1000007": "B", "2000007": "A", "3000007": "D", "9": "A", "1000009": "B",
     }  # fmt: skip
 
 
@@ -105,6 +111,13 @@ def test_an_answer_that_is_no_option_is_named(tmp_path: Path) -> None:
     choices.write_tsv(tmp_path / "MMBench_DEV_EN.tsv", [{**rows[4], "answer": "D", "image": rows[0]["image"]}])
     with pytest.raises(EvaluationError, match="9: its answer is 'D', its options are A, B"):
         list(benchmark_named("mmbench").read(tmp_path, "dev"))
+
+
+def test_options_that_are_no_list_are_one_line(tmp_path: Path) -> None:
+    row = {"id": "validation_Math_1", "question": "?", "options": "['4', ", "answer": "A", "question_type": "multiple-choice"}
+    choices.write_parquet(tmp_path / "Math" / "validation-00000-of-00001.parquet", [row])
+    with pytest.raises(SourceError, match=r"item 1 of validation: not of the benchmark's form"):
+        list(benchmark_named("mmmu_val").items(tmp_path, "validation"))
 
 
 def test_a_chinese_question_is_asked_in_chinese() -> None:

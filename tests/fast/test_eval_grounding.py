@@ -21,7 +21,7 @@ from qwenvl.eval.scoring import score_benchmark, score_groups
 from qwenvl.eval.task import EvaluationError, Prediction
 from qwenvl.eval.tasks import benchmark_named
 from qwenvl.families.spec import Markup
-from qwenvl.types import CoordinatesPart, QwenVLError
+from qwenvl.types import CoordinatesPart, QwenVLError, RegionPart
 from tests.fast.eval_fixtures import Fixture, agents, grounding, pointing, screens
 from tests.fast.eval_fixtures import detection as detected
 from tests.fast.eval_fixtures import temporal as timed
@@ -120,6 +120,19 @@ def test_only_the_references_of_the_split_are_asked(tmp_path: Path) -> None:
     benchmark = benchmark_named("refcoco")
     assert [item.id for item in benchmark.read(tmp_path, "testA")] == ["1-10", "2-20"]
     assert list(benchmark.read(tmp_path, "testB")) == []
+
+
+def test_a_true_box_is_whole_and_its_answer_within_the_picture(tmp_path: Path) -> None:
+    """The published script does not cut what an annotator drew beyond the edge; markup cannot write it."""
+    grounding.converted(tmp_path)
+    file = tmp_path / "refcoco_val.jsonl"
+    row = json.loads(file.read_text(encoding="utf-8").splitlines()[0])
+    row["bbox"] = [-2.0, 0.0, row["width"] / 2, row["height"] + 1.0]
+    file.write_text(json.dumps(row), encoding="utf-8")
+    [item] = benchmark_named("refcoco").read(tmp_path, "val")
+    assert item.truth["box"] == pytest.approx([-2 / row["width"], 0.0, 0.5, 1 + 1 / row["height"]])
+    [part] = item.said
+    assert isinstance(part, RegionPart) and part.regions[0].points == ((0.0, 0.0), (0.5, 1.0))
 
 
 def test_a_row_of_another_form_is_named(tmp_path: Path) -> None:

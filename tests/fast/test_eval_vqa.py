@@ -17,6 +17,7 @@ from qwenvl.eval.task import Prediction
 from qwenvl.eval.tasks import benchmark_named
 from qwenvl.eval.tasks.text_vqa import score_ai2d
 from qwenvl.families.spec import Markup
+from qwenvl.types import StoredPicture
 from tests.fast.eval_fixtures import text_vqa as text_fixtures
 from tests.fast.eval_fixtures import vqa as vqa_fixtures
 from tests.fast.test_benchmarks import Key
@@ -84,7 +85,7 @@ def test_ai2d_reads_letters_only_where_they_were_asked_for(tmp_path: Path) -> No
 def test_labels_that_a_question_speaks_of_are_drawn(tmp_path: Path) -> None:
     text_fixtures.build_ai2d(tmp_path)
     lettered, plain = (item.visuals[0] for item in benchmark_named("ai2d").read(tmp_path, "test"))
-    assert isinstance(getattr(lettered, "image", None), bytes) and isinstance(getattr(plain, "image", None), str)
+    assert isinstance(getattr(lettered, "image", None), StoredPicture) and isinstance(getattr(plain, "image", None), str)
 
 
 HANDED_IN: dict[str, tuple[str, dict[str, Any]]] = {

@@ -29,7 +29,7 @@ from tests.fast.eval_fixtures.vqa import HEAD, ten, vqa_answers, write
 from tests.fast.test_eval_runs import files_of
 from tests.slow import forks
 
-COUNT = 120
+COUNT = 80
 WORDS = ("Is it red?", "What colour is the box?", "How many boxes are there in the picture, and where are they?", "What is it?")
 
 
@@ -122,10 +122,27 @@ def test_two_ranks_write_what_one_process_does_also_when_they_are_killed(
     assert forks.run(*command(data, out, "--processes", "2"), timeout=120).returncode == 0
     assert lines(out) == unbroken() and json.loads((out / "scores.json").read_text())["answered"] == COUNT
     out = tmp_path / "killed"
-    stopped(*command(data, out, "--processes", "2"), out, 12, signal.SIGKILL, ranks=True)
-    assert 12 <= written(out) < COUNT and len(list(out.glob("predictions.part*.jsonl"))) == 2
+    assert stopped(*command(data, out, "--processes", "2"), out, 12, signal.SIGINT) == 130
+    assert "Traceback" not in (log := out.with_suffix(".log").read_text(encoding="utf-8"))
+    assert log.count("the same command goes on from there") == 1
+    kept = written(out)
+    stopped(*command(data, out, "--processes", "2"), out, kept + 12, signal.SIGKILL, ranks=True)
+    assert kept + 12 <= written(out) < COUNT and len(list(out.glob("predictions.part*.jsonl"))) == 2
     assert forks.run(*command(data, out), timeout=120).returncode == 0
     assert lines(out) == unbroken()
+
+
+def test_what_is_wrong_on_two_ranks_is_no_traceback(data: Path, tmp_path: Path) -> None:
+    """What the first alone meets is said by it, and by the other that it ended for that."""
+    both = forks.run(*command(data, tmp_path / "a", "--processes", "2", "--shots", "5"), timeout=120)
+    said = both.stderr.splitlines()
+    assert both.returncode == 1 and len(said) == 2
+    assert all(line.startswith("qwenvl: rank ") and "give fewer --shots" in line for line in said)
+    arguments = (data, tmp_path / "b", "--limit", "4")
+    assert forks.run(*command(*arguments), timeout=120).returncode == 0
+    first = forks.run(*command(*arguments, "--prompt", "chat", "--processes", "2"), timeout=120)
+    assert first.returncode == 1 and f"qwenvl: rank 0: {tmp_path / 'b'} holds another evaluation (" in first.stderr
+    assert all(line.startswith("qwenvl: rank ") for line in first.stderr.splitlines())
 
 
 @pytest.mark.parametrize("name", ["qwen-vl-nano", "qwen2-vl-nano"])

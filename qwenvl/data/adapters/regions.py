@@ -181,7 +181,7 @@ def _unpickled(path: Path) -> list[Record]:
     with path.open("rb") as file:
         try:
             found = _PlainUnpickler(file, encoding="utf-8", errors="replace").load()
-        except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, AttributeError) as error:
+        except (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
             raise SourceError(f"{path}: not a pickle of plain data ({error}); fetch it again") from error
     if not isinstance(found, list) or not all(isinstance(ref, dict) for ref in found):
         raise SourceError(f"{path}: not a list of references; fetch it again")

@@ -21,7 +21,7 @@ from qwenvl.data.adapters.tfrecord import examples
 from qwenvl.data.sources import BadSample, Record, SourceError, records
 from qwenvl.processing.actions import PHONE
 from qwenvl.processing.tools import ToolCall
-from qwenvl.types import Region, Sample
+from qwenvl.types import Region, Sample, StoredPicture
 
 TAP = 0.04
 """A finger that is lifted within this part of the screen has tapped: _SWIPE_DISTANCE_THRESHOLD of coat/action_utils.py,
@@ -44,7 +44,7 @@ FINGER = {"up": (0, 1), "down": (0, -1), "left": (1, 0), "right": (-1, 0)}
 class Step:
     """A screen, the call that was made on it, and what people say of it: `instruction` asks for this step alone."""
 
-    screen: str | bytes
+    screen: str | bytes | StoredPicture
     call: ToolCall
     instruction: str | None = None
     thought: str | None = None

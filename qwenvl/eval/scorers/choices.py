@@ -46,9 +46,11 @@ def chosen(prediction: Prediction, rule: Rule) -> str | None:
 
 def choice_score(rule: Rule, measure: str = "accuracy") -> Callable[[Prediction, Markup], Mapping[str, Tally]]:
     """A `Score`: whether the right letter (truth["answer"], of truth["choices"]) is chosen. `decided`, of what was written: whether
-    the rule found a letter in it at all."""
+    the rule found a letter in it at all. Nothing where the answer is withheld."""
 
     def score(prediction: Prediction, markup: Markup) -> Mapping[str, Tally]:
+        if "answer" not in prediction.truth:
+            return {}
         letter = chosen(prediction, rule)
         right: dict[str, Tally] = {measure: (float(letter == prediction.truth["answer"]), 1.0)}
         return right if prediction.ranked else right | {"decided": (float(letter is not None), 1.0)}

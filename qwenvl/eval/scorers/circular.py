@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
-from qwenvl.eval.scorers.choices import Rule, chosen
+from qwenvl.eval.scorers.choices import Rule, by_likelihood, chosen
 from qwenvl.eval.task import Pooled, Prediction
 
 ROTATION = 1_000_000
@@ -48,23 +49,17 @@ def circular_pool(predictions: Sequence[Prediction], rule: Rule) -> Mapping[str,
         circular.append(float(all(chosen(prediction, rule) == prediction.truth["answer"] for prediction in group)))
         truth = group[0].truth
         voted.append(majority([chosen_text(prediction, rule) for prediction in group], truth["choices"][truth["answer"]]))
-    return {"circular": Pooled(tuple(circular), mean), "majority": Pooled(tuple(voted), mean)}
+    return {"circular": Pooled(tuple(circular), fmean), "majority": Pooled(tuple(voted), fmean)}
 
 
-def agreed_letters(predictions: Sequence[Prediction], rule: Rule) -> dict[int, str]:
-    """Index of each rotation -> the letter handed in, with the same text for all rotations of a question: the one chosen most
-    often, of several the one chosen first (eval_mm/mmbench/mmbench_predict_to_submission.py draws one of them). Where none was
-    chosen, nothing."""
+def agreed_letters(predictions: Sequence[Prediction]) -> dict[int, str]:
+    """Index of each rotation whose options were ranked -> the letter handed in, with the same text for all rotations of a question:
+    the one chosen most often, of several the one chosen first (mmbench_predict_to_submission.py draws one of them)."""
     letters: dict[int, str] = {}
     for group in rotations(predictions).values():
-        votes = Counter(text for text in (chosen_text(prediction, rule) for prediction in group) if text is not None)
-        if votes:
-            text = votes.most_common(1)[0][0]
-            for prediction in group:
-                where = [letter for letter, option in prediction.truth["choices"].items() if option == text]
-                letters |= {int(prediction.truth["index"]): where[0]} if where else {}
+        choices = [prediction.truth["choices"] for prediction in group]
+        votes = Counter(own[by_likelihood(prediction.ranked)] for own, prediction in zip(choices, group, strict=True))
+        text = votes.most_common(1)[0][0]
+        for own, prediction in zip(choices, group, strict=True):
+            letters[int(prediction.truth["index"])] = next(letter for letter, option in own.items() if option == text)
     return letters
-
-
-def mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

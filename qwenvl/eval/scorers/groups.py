@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from qwenvl.eval.task import Pooled, Prediction
 
 
-def group_mean(answers: Sequence[tuple[str, bool]]) -> float:
-    """The mean of the groups' shares of right ones, of (group, right)."""
-    groups: dict[str, list[bool]] = {}
-    for group, right in answers:
-        groups.setdefault(group, []).append(right)
+def group_mean(answers: Sequence[tuple[str, float]]) -> float:
+    """The mean of the groups' means, of (group, what an answer earned)."""
+    groups: dict[str, list[float]] = {}
+    for group, earned in answers:
+        groups.setdefault(group, []).append(earned)
     return sum(sum(found) / len(found) for found in groups.values()) / len(groups)
 
 

@@ -50,12 +50,17 @@ there, and are never found in lower case.)"""
 
 
 def without_punctuation(text: str) -> str:
+    """And without full stops, but in numbers."""
+    return PERIOD.sub("", without_marks(text), count=MOST_PERIODS)
+
+
+def without_marks(text: str) -> str:
     """A mark becomes a space; nothing, if it stands beside a space anywhere in the text, or where there is a number like 1,000."""
     together = NUMERIC_COMMA.search(text) is not None
     written = text
     for mark in PUNCTUATION:
         written = written.replace(mark, "" if together or f"{mark} " in text or f" {mark}" in text else " ")
-    return PERIOD.sub("", written, count=MOST_PERIODS)
+    return written
 
 
 def without_articles(text: str) -> str:

@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from qwenvl.eval.scorers.vqa import MOST_PERIODS, without_marks
 from qwenvl.eval.task import Pooled, Prediction, Tally
 from qwenvl.families.spec import Markup
 
 PERCEPTION = ("existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR")
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
-PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
+PERIOD = re.compile(r"(?<!\d)\.(?!\d)")
 
 
 def by_mme(reply: str) -> str | None:
@@ -37,12 +38,8 @@ def by_pope(reply: str) -> str:
 
 
 def unpunctuated(text: str) -> str:
-    """Without full stops that are in no number, up to 32 of them, and other marks: left out where one of the kind stands beside a
-    blank, or where a comma stands in a number; else replaced by a blank."""
-    cleaned, in_number = text, re.search(r"\d,\d", text) is not None
-    for mark in PUNCTUATION:
-        cleaned = cleaned.replace(mark, "" if in_number or f"{mark} " in text or f" {mark}" in text else " ")
-    return re.sub(r"(?<!\d)\.(?!\d)", "", cleaned, count=32)
+    """As the VQA evaluation has it, but for a full stop behind a digit, which stays."""
+    return PERIOD.sub("", without_marks(text), count=MOST_PERIODS)
 
 
 def yes_no_score(rule: Callable[[str], str | None]) -> Callable[[Prediction, Markup], Mapping[str, Tally]]:

@@ -20,6 +20,7 @@ from qwenvl.eval.accessibility import bounds_in_screen
 from qwenvl.eval.benchmark import Benchmark, Item, Prompt, Split
 from qwenvl.eval.schema import of_schema
 from qwenvl.eval.scorers.actions import BUTTONS, NEAR, TAP, boxes_about, boxes_nearest, episodes, side_of, step
+from qwenvl.eval.shelf import Shelf
 from qwenvl.eval.task import Decoding, EvaluationError
 from qwenvl.processing.image import picture_size
 from qwenvl.types import Message, Part, Point, Sample, TextPart
@@ -115,11 +116,13 @@ def _gesture(touch: Point, lift: Point, own: Callable[..., Any], boxes: list[tup
 
 def _read_android_control(folder: Path, split: str) -> Iterator[Item]:
     """The test split's episodes. `low` tells what each step is to do, `high` the goal alone."""
+    shelf = Shelf()
     for record in trajectories.read_android_control(folder):
         if record["split"] != "test":
             continue
         episode = str(record["episode_id"][0])
         with of_schema(f"{folder}, episode {episode}"):
+            record["screenshots"] = [shelf.keep(screen) for screen in record["screenshots"]]
             made = trajectories.from_android_control(record, folder)
             told = [text.decode("utf-8") for text in record["step_instructions"]] + [FINISH]
             asked = [sample for sample in made if sample.task == "phone_step"]

@@ -1,7 +1,7 @@
 """One sentence about a picture: NoCaps and Flickr30K (arXiv 2308.12966, Table 4), and in Chinese Flickr30k-CN and COCO-CN.
 
-The published script takes its examples for Flickr30K from the test set itself; here they come from the training set. NoCaps has
-none.
+The published script takes its examples for Flickr30K from the test set itself, and any of a picture's captions; here they come from
+the training set, with the first. NoCaps has none.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from qwenvl.data.adapters.files import find, picture, rows, whole
 from qwenvl.data.formats import CAPTION_PROMPT
 from qwenvl.eval.benchmark import Benchmark, Item, Prompt, Split
+from qwenvl.eval.peers import LMMS, QWEN_VL
 from qwenvl.eval.schema import of_schema
 from qwenvl.eval.scorers.captions import caption_scores
 from qwenvl.eval.scorers.chinese import Cutter, written_words
@@ -21,13 +22,11 @@ from qwenvl.eval.task import Decoding, EvaluationError
 from qwenvl.eval.tasks.vqa import COCO
 from qwenvl.types import ImagePart
 
-QWEN_VL = "QwenLM/Qwen-VL @ aa00ed0, eval_mm/evaluate_caption.py"
-LMMS = "EvolvingLMMs-Lab/lmms-eval @ 75571cf, lmms_eval/tasks"
 COCO_CAPTION = "salaniz/pycocoevalcap @ ad63453, eval.py"
 AS_PUBLISHED = Decoding(max_new_tokens=30, min_new_tokens=8)
 
 ENGLISH = {
-    "paper": Prompt("Describe the image in English:", QWEN_VL, AS_PUBLISHED),
+    "paper": Prompt("Describe the image in English:", f"{QWEN_VL}/evaluate_caption.py", AS_PUBLISHED),
     "chat": Prompt(
         "Provide a one-sentence caption for the provided image.",
         f"{LMMS}/nocaps/_default_template_nocaps_yaml and nocaps_val.yaml, flickr30k/utils.py and flickr30k_test.yaml",

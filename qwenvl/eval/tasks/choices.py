@@ -15,11 +15,8 @@ from qwenvl.eval.benchmark import Benchmark, Item, Prompt, Split
 from qwenvl.eval.lettered import (
     ASK,
     CHOICE,
-    LMMS,
-    QWEN_VL,
     RANKED,
     SHORT,
-    VLMEVALKIT,
     WRITTEN,
     check_answer,
     choice_fields,
@@ -30,9 +27,11 @@ from qwenvl.eval.lettered import (
     to_rank,
     tsv_rows,
 )
+from qwenvl.eval.peers import LMMS, QWEN_VL, VLMEVALKIT
 from qwenvl.eval.scorers.choices import LETTERS, by_lmms, by_mmmu_pro, by_vlmevalkit, choice_score
 from qwenvl.eval.scorers.circular import agreed_letters, circular_pool
 from qwenvl.eval.scorers.mmmu import as_list, mmmu_score
+from qwenvl.eval.shelf import Shelf
 from qwenvl.eval.spreadsheet import workbook
 from qwenvl.eval.task import Decoding, Prediction, Tally
 from qwenvl.families.spec import Markup
@@ -40,7 +39,7 @@ from qwenvl.types import ImagePart
 
 MMMU = "MMMU-Benchmark/MMMU @ bb0b95a"
 BY_LIKELIHOOD = Prompt(
-    "<image>Context: {context}\nQuestion: {question}\nOptions: {options}\nAnswer:", f"{QWEN_VL}evaluate_multiple_choice.py", RANKED
+    "<image>Context: {context}\nQuestion: {question}\nOptions: {options}\nAnswer:", f"{QWEN_VL}/evaluate_multiple_choice.py", RANKED
 )
 
 
@@ -116,40 +115,37 @@ def mmbench(name: str, title: str) -> Benchmark:
         name, title,
         f"{', '.join(files.values())} of https://opencompass.openxlab.space/utils/benchmarks/MMBench/ (those with a date: of "
         "MMBench's own page), as they are, in the folder; rotations of a question are rows of their own.",
-        f"{QWEN_VL}mmbench/; {VLMEVALKIT}, vlmeval/dataset/image_mcq.py, utils/multiple_choice.py",
+        f"{QWEN_VL}/mmbench/; {VLMEVALKIT}, vlmeval/dataset/image_mcq.py, utils/multiple_choice.py",
         {split: Split((file,), answers=not split.startswith("test")) for split, file in files.items()},
         {"paper": BY_LIKELIHOOD, "chat": CHOICE},
-        read, "circular", score=_if_known, pool=lambda predictions, markup: circular_pool(predictions, by_vlmevalkit),
-        submit=hand_in_mmbench,
+        read, "circular", score=choice_score(by_vlmevalkit),
+        pool=lambda predictions, markup: circular_pool(predictions, by_vlmevalkit), submit=hand_in_mmbench,
     )  # fmt: skip
 
 
-def _if_known(prediction: Prediction, markup: Markup) -> Mapping[str, Tally]:
-    """Of every rotation by itself."""
-    return choice_score(by_vlmevalkit)(prediction, markup) if "answer" in prediction.truth else {}
-
-
 def hand_in_mmbench(predictions: Sequence[Prediction]) -> dict[str, bytes]:
-    """The rows without their pictures, with a `prediction`, the same option in all rotations: mmbench_predict_to_submission.py."""
-    letters = agreed_letters(predictions, by_vlmevalkit)
-    ordered = sorted(predictions, key=lambda prediction: int(prediction.truth["index"]))
-    table = [
-        {**prediction.truth["row"], "index": prediction.truth["index"], "prediction": letters.get(prediction.truth["index"], "")}
-        for prediction in ordered
-    ]
+    """The rows without their pictures, with a `prediction`: the reply, which the server reads (scripts/mmb_eval_gradio.py of
+    VLMEvalKit); where options were ranked the same one in all rotations, as mmbench_predict_to_submission.py of Qwen-VL has it."""
+    letters = agreed_letters([prediction for prediction in predictions if prediction.ranked])
+    table = []
+    for prediction in sorted(predictions, key=lambda prediction: int(prediction.truth["index"])):
+        index = int(prediction.truth["index"])
+        said = letters[index] if prediction.ranked else prediction.reply.strip()
+        table.append({**prediction.truth["row"], "index": index, "prediction": said})
     return {"mmbench.xlsx": workbook(table)}
 
 
 MMMU_PICTURES = 7
 
 
-def mmmu_pictures(row: Mapping[str, Any]) -> tuple[ImagePart, ...]:
+def mmmu_pictures(row: Mapping[str, Any], shelf: Shelf) -> tuple[ImagePart, ...]:
     stored = [row.get(f"image_{number}") for number in range(1, MMMU_PICTURES + 1)]
-    return tuple(hub_picture(one, row["id"]) for one in stored if one is not None)
+    return tuple(hub_picture(one, row["id"], shelf) for one in stored if one is not None)
 
 
 def read_mmmu(folder: Path, split: str) -> Iterator[Item]:
     """SUBJECT/validation-*.parquet. Pictures come first; <image 1> in the words says which is meant."""
+    shelf = Shelf()
     for file in find(folder, "*/validation-*.parquet"):
         for row in records(file):
             options = ast.literal_eval(row["options"])
@@ -158,7 +154,7 @@ def read_mmmu(folder: Path, split: str) -> Iterator[Item]:
             truth = {"answer": row["answer"]} if choices else {"answers": as_list(row["answer"])}
             answer = row["answer"] if choices else as_list(row["answer"])[0]
             fields = {"question": row["question"], "choices": shown}
-            yield Item(row["id"], fields, mmmu_pictures(row), answer, {"choices": choices, **truth}, group=file.parent.name)
+            yield Item(row["id"], fields, mmmu_pictures(row, shelf), answer, {"choices": choices, **truth}, group=file.parent.name)
 
 
 DIRECT = "Answer with the option letter from the given choices directly."
@@ -166,16 +162,18 @@ DIRECT = "Answer with the option letter from the given choices directly."
 
 def read_mmmu_pro(folder: Path, split: str) -> Iterator[Item]:
     """Ten options, with pictures where the words speak of them; or a screenshot that shows the question too."""
+    shelf = Shelf()
     for file in find(folder, f"{MMMU_PRO[split]}/test-*.parquet"):
         for row in records(file):
             choices = lettered(ast.literal_eval(row["options"]))
             shown: tuple[ImagePart, ...]
             if split == "vision":
-                fields, shown = {"words": VISION}, (hub_picture(row["image"], row["id"]),)
+                fields, shown = {"words": VISION}, (hub_picture(row["image"], row["id"], shelf),)
             else:
                 words = f"{row['question']}\n{listed(choices)}\n{DIRECT}"
                 # Pictures stand behind the words, in the order in which these speak of them.
-                shown = tuple(hub_picture(row[f"image_{number}"], row["id"]) for number in re.findall(r"<image\s+(\d+)>", words))
+                told = re.findall(r"<image\s+(\d+)>", words)
+                shown = tuple(hub_picture(row[f"image_{number}"], row["id"], shelf) for number in told)
                 fields = {"words": re.sub(r"<image\s+\d+>", "[image]", words) + "<image>" * len(shown)}
             yield Item(row["id"], fields, shown, row["answer"], {"choices": choices, "answer": row["answer"]}, group=row["subject"])
 
@@ -197,12 +195,14 @@ def read_mmstar(folder: Path, split: str) -> Iterator[Item]:
 
 def read_realworldqa(folder: Path, split: str) -> Iterator[Item]:
     """Its questions list their options and say how to answer; some have none."""
+    shelf = Shelf()
     for number, row in enumerate(row for file in find(folder, "data/test-*.parquet") for row in records(file)):
         answer = row["answer"].strip()
         choices = dict.fromkeys("ABCD", "") if answer.upper() in tuple("ABCD") else {}
         truth = {"choices": choices, "answer": answer.upper() if choices else answer}
         fields = {"question": row["question"].strip()}
-        yield Item(str(number), fields, (hub_picture(row["image"], f"realworldqa {number}"),), truth["answer"], truth)
+        shown = hub_picture(row["image"], f"realworldqa {number}", shelf)
+        yield Item(str(number), fields, (shown,), truth["answer"], truth)
 
 
 def realworldqa_score(prediction: Prediction, markup: Markup) -> Mapping[str, Tally]:
@@ -218,7 +218,7 @@ _ALL = (
         "scienceqa_img", "ScienceQA, with pictures",
         "problems.json and pid_splits.json of lupantech/ScienceQA (data/scienceqa), the pictures of tools/download.sh there in "
         "images/test/ and images/val/.",
-        f"{QWEN_VL}evaluate_multiple_choice.py; lupantech/ScienceQA @ 2cbf831, models/base_prompt.py, tools/generate_caption.py",
+        f"{QWEN_VL}/evaluate_multiple_choice.py; lupantech/ScienceQA @ 2cbf831, models/base_prompt.py, tools/generate_caption.py",
         {split: Split(("problems.json", "pid_splits.json", f"images/{split}/*/image.png")) for split in ("test", "val")},
         {"paper": BY_LIKELIHOOD, "chat": CHOICE}, read_scienceqa, "accuracy", score=choice_score(by_vlmevalkit),
     ),
@@ -226,13 +226,15 @@ _ALL = (
         "seed_bench", "SEED-Bench, pictures and videos",
         "SEED-Bench.json and SEED-Bench-image/ of https://huggingface.co/datasets/AILab-CVC/SEED-Bench; four frames of each video "
         "as video_imgs_4/QUESTION_NUMBER.jpg, as eval_mm/seed_bench/trans.py of QwenLM/Qwen-VL cuts them with n_frames = 4.",
-        f"{QWEN_VL}seed_bench/trans.py, eval.py and EVAL_SEED.md; AILab-CVC/SEED-Bench @ 991e849, DATASET.md",
+        f"{QWEN_VL}/seed_bench/trans.py, eval.py and EVAL_SEED.md; AILab-CVC/SEED-Bench @ 991e849, DATASET.md",
         {
             "all": Split(("SEED-Bench.json", "SEED-Bench-image/*", "video_imgs_4/*.jpg")),
             "image": Split(("SEED-Bench.json", "SEED-Bench-image/*")), "video": Split(("SEED-Bench.json", "video_imgs_4/*.jpg")),
         },
         {
-            "paper": Prompt("{pictures}Question: {question}\nOptions: {options}\nAnswer:", f"{QWEN_VL}seed_bench/trans.py", RANKED),
+            "paper": Prompt(
+                "{pictures}Question: {question}\nOptions: {options}\nAnswer:", f"{QWEN_VL}/seed_bench/trans.py, eval.py", RANKED
+            ),
             "chat": CHOICE,
         },
         read_seed_bench, "accuracy", score=choice_score(by_vlmevalkit),
@@ -242,7 +244,7 @@ _ALL = (
     Benchmark(
         "mmmu_val", "MMMU, validation",
         "SUBJECT/validation-00000-of-00001.parquet of https://huggingface.co/datasets/MMMU/MMMU, in folders by subject as there.",
-        f"{MMMU}, mmmu/utils/eval_utils.py; {LMMS}mmmu/utils.py",
+        f"{MMMU}, mmmu/utils/eval_utils.py; {LMMS}/mmmu/utils.py",
         {"validation": Split(("*/validation-*.parquet",))},
         {"chat": Prompt(
             "Question: {question}{choices}",
@@ -253,11 +255,11 @@ _ALL = (
     Benchmark(
         "mmmu_pro", "MMMU-Pro: ten options, and screenshots; the published score is the mean of both",
         "The folders `standard (10 options)` and `vision` of https://huggingface.co/datasets/MMMU/MMMU_Pro, with their files.",
-        f"{MMMU}, mmmu-pro/evaluate.py; {LMMS}mmmu_pro/utils.py",
+        f"{MMMU}, mmmu-pro/evaluate.py; {LMMS}/mmmu_pro/utils.py",
         {split: Split((f"{place}/test-*.parquet",)) for split, place in MMMU_PRO.items()},
         {"chat": Prompt(
             "{words}",
-            f"{MMMU}, mmmu-pro/prompts.yaml (direct), infer/infer_transformers.py; {LMMS}mmmu_pro/_default_template_yaml",
+            f"{MMMU}, mmmu-pro/prompts.yaml (direct), infer/infer_transformers.py; {LMMS}/mmmu_pro/_default_template_yaml",
             Decoding(256), style="chat",
         )},
         read_mmmu_pro, "accuracy", score=choice_score(by_mmmu_pro),
@@ -265,15 +267,15 @@ _ALL = (
     Benchmark(
         "mmstar", "MMStar",
         "MMStar.tsv of https://opencompass.openxlab.space/utils/VLMEval/, in the folder.",
-        f"{VLMEVALKIT}, vlmeval/dataset/image_mcq.py; {LMMS}mmstar/utils.py",
+        f"{VLMEVALKIT}, vlmeval/dataset/image_mcq.py; {LMMS}/mmstar/utils.py",
         {"test": Split(("MMStar.tsv",))}, {"chat": CHOICE}, read_mmstar, "accuracy", score=choice_score(by_vlmevalkit),
     ),
     Benchmark(
         "realworldqa", "RealWorldQA",
         "data/test-*.parquet of https://huggingface.co/datasets/xai-org/RealworldQA, in data/.",
-        f"{LMMS}realworldqa/utils.py",
+        f"{LMMS}/realworldqa/utils.py",
         {"test": Split(("data/test-*.parquet",))},
-        {"chat": Prompt("{question}", f"{LMMS}realworldqa/utils.py, realworldqa.yaml", SHORT, style="chat")},
+        {"chat": Prompt("{question}", f"{LMMS}/realworldqa/utils.py, realworldqa.yaml", SHORT, style="chat")},
         read_realworldqa, "accuracy", score=realworldqa_score,
     ),
 )  # fmt: skip

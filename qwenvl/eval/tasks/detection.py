@@ -10,6 +10,7 @@ import numpy as np
 
 from qwenvl.data.adapters.files import picture, rows, whole
 from qwenvl.eval.benchmark import Benchmark, Item, Prompt, Split
+from qwenvl.eval.peers import LMMS
 from qwenvl.eval.schema import of_schema
 from qwenvl.eval.scorers.boxes import box_of
 from qwenvl.eval.scorers.detection import Detected, match, mean_average_precision
@@ -22,7 +23,6 @@ from qwenvl.types import ImagePart
 GLIP = "microsoft/GLIP @ 9dda955, odinw/download.py and configs/odinw_13"
 MMDETECTION = "open-mmlab/mmdetection @ 074d098, configs/odinw/glip_atss_swin-t_a_fpn_dyhead_pretrain_odinw13.py and _odinw35.py"
 QWEN3 = "QwenLM/Qwen3-VL @ 9658872, evaluation/ODinW-13"
-LMMS = "EvolvingLMMs-Lab/lmms-eval @ 75571cf, lmms_eval/tasks"
 
 ODINW: dict[str, tuple[str, tuple[str, ...]]] = {
     "AerialMaritimeDrone": ("AerialMaritimeDrone/large", ("boat", "car", "dock", "jetski", "lift")),

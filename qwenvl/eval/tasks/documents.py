@@ -9,12 +9,12 @@ from typing import Any
 from qwenvl.data.adapters.files import picture
 from qwenvl.data.sources import SourceError, records
 from qwenvl.eval.benchmark import Benchmark, Item, Prompt, Split
+from qwenvl.eval.peers import LMMS, VLMEVALKIT
 from qwenvl.eval.scorers.omnidocbench import PARTS, annotated, page_scores
 from qwenvl.eval.task import Decoding, Pooled, Prediction, Tally
 from qwenvl.families.spec import Markup
 from qwenvl.types import ImagePart
 
-VLMEVALKIT = "open-compass/VLMEvalKit @ e8e78f0"
 TO_MARKDOWN = r"""You are an AI assistant specialized in converting PDF images to Markdown format. Please follow these instructions for the conversion:
 
     1. Text Processing:
@@ -98,8 +98,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         prompts={
             "chat": Prompt(
                 TO_MARKDOWN.replace("{", "{{").replace("}", "}}"),
-                f"{VLMEVALKIT}, vlmeval/dataset/OmniDocBench/omnidocbench.py (system_prompt); limit: EvolvingLMMs-Lab/lmms-eval "
-                "@ 75571cf, tasks/omnidocbench/omnidocbench.yaml",
+                f"{VLMEVALKIT}, vlmeval/dataset/OmniDocBench/omnidocbench.py (system_prompt); limit: "
+                f"{LMMS}/omnidocbench/omnidocbench.yaml",
                 Decoding(4096),
                 style="chat",
             )

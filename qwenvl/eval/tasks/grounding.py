@@ -10,6 +10,7 @@ from qwenvl.data.adapters.files import picture
 from qwenvl.data.adapters.regions import read_refcoco
 from qwenvl.data.sources import records
 from qwenvl.eval.benchmark import Benchmark, Item, Prompt, Read, Split
+from qwenvl.eval.peers import LMMS, QWEN_VL
 from qwenvl.eval.schema import of_schema
 from qwenvl.eval.scorers.boxes import Box, box_of
 from qwenvl.eval.scorers.places import JSON, refer, said_boxes, script_box
@@ -17,13 +18,12 @@ from qwenvl.eval.task import Decoding, Prediction, frame_of
 from qwenvl.processing.image import picture_size
 from qwenvl.types import ImagePart, Region, RegionPart
 
-QWEN_VL = "QwenLM/Qwen-VL @ aa00ed0, eval_mm/evaluate_grounding.py"
+SCRIPT = f"{QWEN_VL}/evaluate_grounding.py"
 REFER = "lichengunc/refer @ e3bbaa3, refer.py and data/README.md"
-LMMS = "EvolvingLMMs-Lab/lmms-eval @ 75571cf, lmms_eval/tasks"
 GRIT = "allenai/grit_official @ f1860b3, README.md, submission_format.md and metrics/refexp.py"
 
 PROMPTS = {
-    "paper": Prompt("<ref>{phrase}</ref>", QWEN_VL, Decoding(max_new_tokens=28, min_new_tokens=10, begin="<box>")),
+    "paper": Prompt("<ref>{phrase}</ref>", SCRIPT, Decoding(max_new_tokens=28, min_new_tokens=10, begin="<box>")),
     "chat": Prompt(
         'Locate every object that matches the description "{phrase}" in the image. Report bbox coordinates in JSON format.',
         f"{LMMS}/refcoco_grounding/utils.py and _default_template_yaml",
@@ -31,7 +31,8 @@ PROMPTS = {
         style="chat",
     ),
 }
-"""lmms-eval asks for all expressions of a thing in one question; here each is one, as in the paper."""
+"""Qwen-VL's script forgets the last questions of each process, where they fill no batch (drop_last); here all are asked.
+lmms-eval asks for all expressions of a thing in one question; here each is one, as in the paper."""
 
 COCO = ("train2014", "../coco/train2014", "../train2014", "../images/mscoco/images/train2014", "images")
 """Where COCO's pictures may lie from a dataset's folder: beside it, or as data/README.md of lichengunc/refer has them."""
@@ -49,9 +50,9 @@ def boxed(phrase: str, box: Box) -> tuple[RegionPart, ...]:
 
 
 def _item(id: str, phrase: str, box: Sequence[float], size: tuple[int, int], image: str) -> Item:
-    """box: left, top, right, bottom in pixels."""
-    fractions = clamped(box, size)
-    return Item(id, {"phrase": phrase}, (ImagePart(image),), boxed(phrase, fractions), {"box": list(fractions)})
+    """box: left, top, right, bottom in pixels; what of it lies beyond the picture is true as well, as in the script."""
+    fractions = [value / size[index % 2] for index, value in enumerate(box)]
+    return Item(id, {"phrase": phrase}, (ImagePart(image),), boxed(phrase, clamped(box, size)), {"box": fractions})
 
 
 def _referred(dataset: str) -> Read:
@@ -100,7 +101,7 @@ def _refcoco(name: str, dataset: str, title: str, splits: Sequence[str]) -> Benc
         title=title,
         get=f"{dataset}_SPLIT.jsonl as eval_mm/EVALUATION.md of QwenLM/Qwen-VL gives it, or refs(unc).p (of RefCOCOg refs(umd).p) "
         f"and instances.json of {dataset}.zip of lichengunc/refer; COCO's train2014 in the folder or beside it.",
-        source=f"{QWEN_VL}; {REFER}",
+        source=f"{SCRIPT}; {REFER}",
         splits={split: Split(("ref*",)) for split in splits},
         prompts=PROMPTS,
         read=_referred(dataset),

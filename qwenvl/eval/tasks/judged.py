@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import csv
 import io
 import re
@@ -11,13 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from qwenvl.data.sources import SourceError, records
 from qwenvl.eval.benchmark import Benchmark, Item, Prompt, Split
 from qwenvl.eval.judge import BadVerdict, Messages, Rubric, verdict_tallies
+from qwenvl.eval.lettered import tsv_rows
 from qwenvl.eval.scorers.page_text import words_f1
 from qwenvl.eval.task import Decoding, Prediction, Tally
 from qwenvl.families.spec import Markup
-from qwenvl.types import ImagePart
 
 TOUCHSTONE = "OFA-Sys/TouchStone @ 3d85f92"
 FILES = {"en": "touchstone_20230831.tsv", "zh": "touchstone_zh.tsv"}
@@ -42,19 +39,10 @@ WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 
 
 def _read(folder: Path, split: str) -> Iterator[Item]:
-    file = folder / FILES[split]
-    for number, row in enumerate(records(file)):
-        try:
-            truth = {name: row[name] for name in COLUMNS[1:]} | {"index": row.get("index", str(number))}
-            image = base64.b64decode(row["image"], validate=True)
-        except KeyError as error:
-            raise SourceError(f"{file}, line {number + 2}: has no column {error}; give the file as it is distributed") from None
-        except binascii.Error:
-            raise SourceError(f"{file}, line {number + 2}: its picture is not in base64; fetch the file again") from None
-        yield Item(
-            truth["index"], {"question": truth["question"]}, (ImagePart(image),), truth["gpt4_ha_answer"], truth, (), split,
-            truth["task_name"],
-        )  # fmt: skip
+    for row, shown in tsv_rows(folder / FILES[split]):
+        truth = {name: row[name] for name in COLUMNS}
+        answer, group = truth["gpt4_ha_answer"], truth["task_name"]
+        yield Item(truth["index"], {"question": truth["question"]}, (shown,), answer, truth, language=split, group=group)
 
 
 def _rounds(prediction: Prediction) -> Sequence[Messages]:

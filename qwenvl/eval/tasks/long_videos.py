@@ -9,10 +9,11 @@ from pathlib import Path
 from qwenvl.data.adapters.files import clip, find
 from qwenvl.data.sources import records
 from qwenvl.eval.benchmark import Benchmark, Item, Prompt, Split
-from qwenvl.eval.lettered import LMMS, SHORT, VLMEVALKIT, WRITTEN, check_answer, lettered, listed, video_at
+from qwenvl.eval.lettered import SHORT, WRITTEN, check_answer, letter_of, lettered, listed, video_at
+from qwenvl.eval.peers import LMMS, VLMEVALKIT
 from qwenvl.eval.scorers.choices import LETTERS, by_bracket, by_first_letter, by_first_word, choice_score, chosen
 from qwenvl.eval.scorers.groups import mean_over_groups
-from qwenvl.eval.task import Decoding, EvaluationError, Pooled, Prediction, Tally
+from qwenvl.eval.task import Decoding, Pooled, Prediction
 from qwenvl.families.spec import Markup
 
 LVBENCH = "THUDM/LVBench @ f998d95"
@@ -42,12 +43,10 @@ def read_mlvu(folder: Path, split: str) -> Iterator[Item]:
     for task, name in MLVU_TASKS.items():
         for number, row in enumerate(records(find(folder, f"json/{name}.json", f"data/{name}.json")[0])):
             choices, id = lettered(row["candidates"]), f"{task}/{number}"
-            letters = [letter for letter, text in choices.items() if text == row["answer"]]
-            if not letters:
-                raise EvaluationError(f"mlvu {id}: its answer {row['answer']!r} is none of its options")
+            letter = letter_of(row["answer"], choices, f"mlvu {id}")
             fields = {"question": row["question"], "options": listed(choices, "({}) {}")}
             video = video_at(folder / "video" / name / row["video"], f"mlvu {id}")
-            yield Item(id, fields, (video,), letters[0], {"choices": choices, "answer": letters[0]}, group=task)
+            yield Item(id, fields, (video,), letter, {"choices": choices, "answer": letter}, group=task)
 
 
 def mlvu_pool(predictions: Sequence[Prediction], markup: Markup) -> Mapping[str, Pooled]:
@@ -68,10 +67,6 @@ def read_longvideobench(folder: Path, split: str) -> Iterator[Item]:
         yield Item(id, fields, (video,), known.get("answer", ""), {"choices": choices, **known}, group=str(row["duration_group"]))
 
 
-def longvideobench_score(prediction: Prediction, markup: Markup) -> Mapping[str, Tally]:
-    return choice_score(by_first_letter)(prediction, markup) if "answer" in prediction.truth else {}
-
-
 def hand_in_longvideobench(predictions: Sequence[Prediction]) -> dict[str, bytes]:
     """{question: reply}."""
     replies = {prediction.id.partition("/")[2]: prediction.reply for prediction in predictions}
@@ -86,7 +81,7 @@ _ALL = (
         f"{LVBENCH}, lvbench/metrics/compute_accuracy.py, lvbench/utils/answer_util.py",
         {"test": Split(("video_info.meta.jsonl", "**/*.mp4"))},
         {"chat": Prompt(
-            "{question}\nAnswer the question with the option letter", f"{LMMS}lvbench/utils.py, lvbench.yaml", SHORT, style="chat",
+            "{question}\nAnswer the question with the option letter", f"{LMMS}/lvbench/utils.py, lvbench.yaml", SHORT, style="chat",
         )},
         read_lvbench, "accuracy", score=choice_score(by_bracket),
     ),
@@ -107,13 +102,13 @@ _ALL = (
         "longvideobench", "LongVideoBench, without subtitles",
         "https://huggingface.co/datasets/longvideobench/LongVideoBench: lvb_val.json, lvb_test_wo_gt.json; videos.tar unpacked "
         "(videos/).",
-        f"longvideobench/LongVideoBench @ fc3c553, longvideobench/longvideobench_dataset.py; {LMMS}longvideobench/utils.py",
+        f"longvideobench/LongVideoBench @ fc3c553, longvideobench/longvideobench_dataset.py; {LMMS}/longvideobench/utils.py",
         {split: Split((file, "videos/*"), answers=split == "val") for split, file in LONGVIDEOBENCH.items()},
         {"chat": Prompt(
             "{question}\n{options}\nAnswer with the option's letter from the given choices directly.\n",
-            f"{LMMS}longvideobench/utils.py, longvideobench_val_v.yaml", Decoding(32), style="chat",
+            f"{LMMS}/longvideobench/utils.py, longvideobench_val_v.yaml", Decoding(32), style="chat",
         )},
-        read_longvideobench, "accuracy", score=longvideobench_score, submit=hand_in_longvideobench,
+        read_longvideobench, "accuracy", score=choice_score(by_first_letter), submit=hand_in_longvideobench,
     ),
 )  # fmt: skip
 

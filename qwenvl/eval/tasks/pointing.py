@@ -15,21 +15,22 @@ from PIL import Image
 from qwenvl.data.adapters.files import find, picture
 from qwenvl.data.sources import records
 from qwenvl.eval.benchmark import Benchmark, Item, Prompt, Split
+from qwenvl.eval.peers import LMMS
 from qwenvl.eval.schema import of_schema
 from qwenvl.eval.scorers.counting import count
 from qwenvl.eval.scorers.masks import all_in_mask, runs_of
 from qwenvl.eval.scorers.places import said_points
+from qwenvl.eval.shelf import Shelf
 from qwenvl.eval.task import Decoding, Prediction, Tally, frame_of
 from qwenvl.families.spec import Markup
 from qwenvl.processing.image import picture_size
 from qwenvl.types import CoordinatesPart, ImagePart, Part, Region, TextPart
 
-LMMS = "EvolvingLMMs-Lab/lmms-eval @ 75571cf, lmms_eval/tasks"
 POINTARENA = "pointarena/pointarena @ dcd82f2, model_evaluator.py"
 
 
 def _read_countbench(folder: Path, split: str) -> Iterator[Item]:
-    number = 0
+    number, shelf = 0, Shelf()
     for file in find(folder, "data/test-*.parquet", "test-*.parquet"):
         for row in records(file):
             number += 1
@@ -39,7 +40,7 @@ def _read_countbench(folder: Path, split: str) -> Iterator[Item]:
                 question, wanted = row["question"].strip(), int(row["number"])
                 asked = question[:1].lower() + question[1:].rstrip("?")
                 fields = {"question": question, "asked": asked}
-                item = Item(str(number), fields, (ImagePart(row["image"]["bytes"]),), str(wanted), {"count": wanted})
+                item = Item(str(number), fields, (ImagePart(shelf.keep(row["image"]["bytes"])),), str(wanted), {"count": wanted})
             yield item
 
 

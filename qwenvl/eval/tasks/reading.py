@@ -11,7 +11,9 @@ from urllib.parse import unquote, urlparse
 from qwenvl.data.adapters.files import picture, whole
 from qwenvl.data.sources import SourceError, records
 from qwenvl.eval.benchmark import Benchmark, Item, Prompt, Split
+from qwenvl.eval.peers import LMMS, VLMEVALKIT
 from qwenvl.eval.scorers import cc_ocr, ocrbench_v2
+from qwenvl.eval.scorers.groups import group_mean
 from qwenvl.eval.scorers.ocrbench import is_read
 from qwenvl.eval.scorers.ocrbench_tables import literal
 from qwenvl.eval.scorers.spotting import upright
@@ -20,7 +22,6 @@ from qwenvl.families.spec import Markup
 from qwenvl.types import ImagePart
 
 OCR = "Yuliang-Liu/MultimodalOCR @ 794c36d"
-VLMEVALKIT = "open-compass/VLMEvalKit @ e8e78f0"
 
 
 def _ocrbench(folder: Path, split: str) -> Iterator[Item]:
@@ -87,14 +88,7 @@ def _by_ability(predictions: Sequence[Prediction], markup: Markup) -> dict[str, 
         if score is not None:
             kind = prediction.truth["type"]
             units["chinese" if ocrbench_v2.language_of(kind) == "zh" else "english"].append((ocrbench_v2.ABILITY_OF[kind], score))
-    return {language: Pooled(tuple(found), _mean_of_means) for language, found in units.items()}
-
-
-def _mean_of_means(units: Sequence[tuple[str, float]]) -> float:
-    abilities: dict[str, list[float]] = {}
-    for ability, score in units:
-        abilities.setdefault(ability, []).append(score)
-    return sum(sum(scores) / len(scores) for scores in abilities.values()) / len(abilities)
+    return {language: Pooled(tuple(found), group_mean) for language, found in units.items()}
 
 
 SUBSETS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -174,8 +168,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             "paper": Prompt("{question} Answer:", f"{OCR}, OCRBench/scripts/qwenvl.py", Decoding(100, 1)),
             "chat": Prompt(
                 "{question}",
-                f"{VLMEVALKIT}, vlmeval/dataset/image_base.py (build_prompt); limit: EvolvingLMMs-Lab/lmms-eval @ 75571cf, "
-                "tasks/ocrbench/ocrbench.yaml",
+                f"{VLMEVALKIT}, vlmeval/dataset/image_base.py (build_prompt); limit: {LMMS}/ocrbench/ocrbench.yaml",
                 Decoding(128),
                 style="chat",
             ),
@@ -216,8 +209,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         prompts={
             "chat": Prompt(
                 "{question}",
-                "the prompt of each row of qa.jsonl; limit: EvolvingLMMs-Lab/lmms-eval @ 75571cf, "
-                "tasks/cc_ocr/_default_yaml_template",
+                f"the prompt of each row of qa.jsonl; limit: {LMMS}/cc_ocr/_default_yaml_template",
                 Decoding(4096),
                 style="chat",
             )

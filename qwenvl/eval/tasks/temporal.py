@@ -8,12 +8,12 @@ from pathlib import Path
 from qwenvl.data.adapters.files import clip
 from qwenvl.data.adapters.videos import read_charades_sta
 from qwenvl.eval.benchmark import Benchmark, Item, Prompt, Split
+from qwenvl.eval.peers import LMMS
 from qwenvl.eval.schema import of_schema
 from qwenvl.eval.scorers.temporal import when
 from qwenvl.eval.task import Decoding
 
 TALL = "jiyanggao/TALL @ 3df6794, README.md"
-LMMS = "EvolvingLMMs-Lab/lmms-eval @ 75571cf, lmms_eval/tasks/charades_sta"
 
 
 def _read(folder: Path, split: str) -> Iterator[Item]:
@@ -36,12 +36,13 @@ BENCHMARKS: dict[str, Benchmark] = {
         name="charades_sta",
         title="Charades-STA",
         get="charades_sta_test.txt of jiyanggao/TALL, and Charades' videos in a folder beside it (Charades_v1_480.zip of Ai2).",
-        source=f"{TALL}; {LMMS}/utils.py",
+        source=f"{TALL}; {LMMS}/charades_sta/utils.py",
         splits={"test": Split(("charades_sta_test.txt", "*/*.mp4"))},
         prompts={
             "chat": Prompt(
                 "Give the query: '{query}', when does the described content occur in the video?",
-                f"QwenLM/Qwen2.5-VL @ f0af299, cookbooks/video_understanding.ipynb, part 3; its limit {LMMS}/charades.yaml",
+                "QwenLM/Qwen2.5-VL @ f0af299, cookbooks/video_understanding.ipynb, part 3; its limit "
+                f"{LMMS}/charades_sta/charades.yaml",
                 Decoding(max_new_tokens=50),
                 style="chat",
             )

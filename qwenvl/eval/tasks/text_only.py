@@ -2,7 +2,7 @@
 
 Five examples of the same subject, from its dev file, come before each question, and letters are ranked by likelihood, as
 Qwen's own scripts do it. Cells are taken as they stand in the files; pandas, which those scripts read with, turns some into numbers
-or nothing ("0.50", "NA"). Prompts of more than 2048 tokens are cut there from the left, and here they are not.
+or nothing ("0.50", "NA"). MMLU's script cuts prompts of more than 2048 tokens from the left; here they are not cut.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from qwenvl.eval.benchmark import Benchmark, Item, Prompt, Split
 from qwenvl.eval.lettered import RANKED
 from qwenvl.eval.scorers.choices import by_vlmevalkit, choice_score, chosen
 from qwenvl.eval.scorers.groups import mean_over_groups
-from qwenvl.eval.task import Pooled, Prediction, Tally
+from qwenvl.eval.task import Pooled, Prediction
 from qwenvl.families.spec import Markup
 
 QWEN = "QwenLM/Qwen @ 2df8e8a, eval/"
@@ -80,10 +80,6 @@ def _renamed(row: Record) -> Record:
     return {"question": row["Question"], "answer": row["Answer"]} | {letter: row[letter] for letter in "ABCD"}
 
 
-def score(prediction: Prediction, markup: Markup) -> Mapping[str, Tally]:
-    return choice_score(by_vlmevalkit)(prediction, markup) if "answer" in prediction.truth else {}
-
-
 def by_subject(predictions: Sequence[Prediction], markup: Markup) -> Mapping[str, Pooled]:
     """`subjects`: the mean of the subjects' accuracies."""
     known = [prediction for prediction in predictions if "answer" in prediction.truth]
@@ -109,7 +105,7 @@ _ALL = (
             "The following are multiple choice questions (with answers) about {subject}.\n\n{examples}" + ENGLISH,
             f"{QWEN}evaluate_mmlu.py", RANKED,
         )},
-        read_mmlu, "accuracy", score=score, pool=by_subject,
+        read_mmlu, "accuracy", score=choice_score(by_vlmevalkit), pool=by_subject,
     ),
     Benchmark(
         "cmmlu", "CMMLU, 5 examples",
@@ -117,7 +113,7 @@ _ALL = (
         f"{QWEN}evaluate_cmmlu.py",
         {"test": Split(("dev/*.csv", "test/*.csv"))},
         {"paper": Prompt("{examples}" + CHINESE, f"{QWEN}evaluate_cmmlu.py", RANKED)},
-        read_cmmlu, "subjects", score=score, pool=by_subject,
+        read_cmmlu, "subjects", score=choice_score(by_vlmevalkit), pool=by_subject,
     ),
     Benchmark(
         "ceval", "C-Eval, 5 examples",
@@ -125,7 +121,7 @@ _ALL = (
         f"{QWEN}evaluate_ceval.py; hkust-nlp/ceval @ cba65ae, README.md, submission_example.json",
         {"val": Split(("dev/*_dev.csv", "val/*_val.csv")), "test": Split(("dev/*_dev.csv", "test/*_test.csv"), answers=False)},
         {"paper": Prompt("{examples}" + CHINESE, f"{QWEN}evaluate_ceval.py", RANKED)},
-        read_ceval, "subjects", score=score, pool=by_subject, submit=hand_in_ceval,
+        read_ceval, "subjects", score=choice_score(by_vlmevalkit), pool=by_subject, submit=hand_in_ceval,
     ),
 )  # fmt: skip
 

@@ -13,20 +13,22 @@ from qwenvl.data.adapters.files import find, picture, rows, whole
 from qwenvl.data.adapters.vqa import OCR_VQA_SPLITS
 from qwenvl.data.sources import Record, records
 from qwenvl.eval.benchmark import Benchmark, Item, Prompt, Split
+from qwenvl.eval.peers import LMMS, QWEN_VL, VLMEVALKIT
 from qwenvl.eval.schema import of_schema
 from qwenvl.eval.scorers.choices import LETTERS, by_vlmevalkit
 from qwenvl.eval.scorers.reading import anls, relaxed_accuracy, relaxed_accuracy_by_script
 from qwenvl.eval.scorers.vqa import answer_score, is_exact, script_accuracy, textvqa_accuracy
+from qwenvl.eval.shelf import Shelf
 from qwenvl.eval.submission import json_list
 from qwenvl.eval.task import Decoding, Prediction, Tally
-from qwenvl.eval.tasks.vqa import LMMS, QWEN_VL, SHORT, VLMEVALKIT, by_script, question_and_answer
+from qwenvl.eval.tasks.vqa import SCRIPT, SHORT, by_script, question_and_answer
 from qwenvl.families.spec import Markup
 from qwenvl.processing.image import open_image
-from qwenvl.types import ImagePart
+from qwenvl.types import ImagePart, StoredPicture
 
 MMPRETRAIN = "open-mmlab/mmpretrain @ ee7f2e8, mmpretrain/datasets"
 RRC = "https://rrc.cvc.uab.es/?ch=17&com=tasks"
-ANLS = f"the challenge's script as QwenLM/Qwen-VL @ aa00ed0 has it, eval_mm/infographicsvqa_eval.py; files: {RRC}"
+ANLS = f"{QWEN_VL}/infographicsvqa_eval.py (the challenge's own script); files: {RRC}"
 
 
 def read_textvqa(folder: Path, split: str) -> Iterator[Item]:
@@ -97,17 +99,20 @@ def read_ocrvqa(folder: Path, split: str) -> Iterator[Item]:
 
 
 def read_ai2d_split(folder: Path, split: str) -> Iterator[Item]:
+    shelf = Shelf()
     for row in read_ai2d(folder):
         if row["split"] == split:
             with of_schema(f"{folder / 'questions'}, question {row.get('questionId')}"):
-                yield _diagram(row, folder)
+                yield _diagram(row, folder, shelf)
 
 
-def _diagram(row: Record, folder: Path) -> Item:
+def _diagram(row: Record, folder: Path, shelf: Shelf) -> Item:
     """Where a question is about letters, these take the place of the diagram's labels."""
     id, name, texts = row["questionId"], row["imageName"], [str(text) for text in row["answerTexts"]]
     path = picture(folder, f"images/{name}", id=id)
-    image = _png(path, whole(folder / "annotations" / f"{name}.json")["text"]) if row["abcLabel"] else path
+    image: str | StoredPicture = path
+    if row["abcLabel"]:
+        image = shelf.keep(_png(path, whole(folder / "annotations" / f"{name}.json")["text"]))
     choices = dict(zip(LETTERS, texts, strict=False))
     fields = {
         "question": row["question"], "texts": "\n".join(texts),
@@ -182,7 +187,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         "chartqa", "ChartQA",
         "The folder 'ChartQA Dataset' of github.com/vis-nlp/ChartQA: SPLIT/SPLIT_human.json, "
         "SPLIT/SPLIT_augmented.json, SPLIT/png.",
-        f"{QWEN_VL} (relaxed_accuracy_script) and vlmeval/dataset/utils/vqa_eval.py of open-compass/VLMEvalKit @ e8e78f0; "
+        f"{SCRIPT} (relaxed_accuracy_script) and {VLMEVALKIT}, vlmeval/dataset/utils/vqa_eval.py; "
         "files: vis-nlp/ChartQA @ 3dab8e8",
         {
             "test": Split(("**/test/test_human.json", "**/test/test_augmented.json"), shots="train"),
@@ -196,7 +201,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "ocrvqa": Benchmark(
         "ocrvqa", "OCR-VQA",
         "dataset.json from ocr-vqa.github.io in the folder, and the covers, downloaded with its loader, as images/KEY.jpg.",
-        f"{QWEN_VL}; files: {MMPRETRAIN}/ocr_vqa.py",
+        f"{SCRIPT}; files: {MMPRETRAIN}/ocr_vqa.py",
         {name: Split(("dataset.json",), shots=None if name == "train" else "train") for name in ("test", "val", "train")},
         {"paper": by_script(100), "chat": SHORT},
         read_ocrvqa, "exact_match", answer_score(exact_match=is_exact),
@@ -205,7 +210,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         "ai2d", "AI2D",
         "ai2d-all.zip from allenai.org/data/diagrams, unpacked into the folder (questions, annotations, images), and "
         "ai2d_test_ids.csv of gs://pix2struct-data.",
-        f"{QWEN_VL} (paper) and vlmeval/utils/matching_util.py of open-compass/VLMEvalKit @ e8e78f0 (chat); files: "
+        f"{SCRIPT} (paper) and {VLMEVALKIT}, vlmeval/utils/matching_util.py (chat); files: "
         "google-research/pix2struct @ 42e2427, pix2struct/preprocessing/convert_ai2d.py",
         {
             "test": Split(("questions/*.json", "annotations/*.json", "ai2d_test_ids.csv"), shots="train"),
@@ -215,11 +220,11 @@ BENCHMARKS: dict[str, Benchmark] = {
             # The script's own test.jsonl, where the options must stand in the question, is nowhere to be read; this is lmms-eval's
             # wording for Qwen-VL.
             "paper": Prompt(
-                "{question}{texts} Answer:", f"{QWEN_VL}; {LMMS}/ai2d/ai2d.yaml and utils.py (qwen_vl)", by_script().decoding
+                "{question}{texts} Answer:", f"{SCRIPT}; {LMMS}/ai2d/ai2d.yaml and utils.py (qwen_vl)", by_script().decoding
             ),
             "chat": Prompt(
                 f"Question: {{question}}{OPTIONS}{{options}}Please select the correct answer from the options above.",
-                VLMEVALKIT.replace("_build_vqa_prompt", "_build_mcq_prompt"), Decoding(2048), style="chat",
+                f"{VLMEVALKIT}, vlmeval/vlm/qwen2_vl/prompt.py (_build_mcq_prompt) and model.py", Decoding(2048), style="chat",
             ),
         },
         read_ai2d_split, "accuracy", score_ai2d,

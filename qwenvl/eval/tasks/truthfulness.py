@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from qwenvl.data.adapters.files import find, picture
-from qwenvl.data.sources import SourceError, records
+from qwenvl.data.sources import SourceError, json_lines, records
 from qwenvl.eval.benchmark import Benchmark, Item, Prompt, Split
-from qwenvl.eval.lettered import QWEN_VL, VLMEVALKIT, WRITTEN
+from qwenvl.eval.lettered import WRITTEN
+from qwenvl.eval.peers import QWEN_VL, VLMEVALKIT
 from qwenvl.eval.scorers.yes_no import (
     COGNITION,
     PERCEPTION,
@@ -20,7 +20,7 @@ from qwenvl.eval.scorers.yes_no import (
     pope_pool,
     yes_no_score,
 )
-from qwenvl.eval.task import Decoding, EvaluationError
+from qwenvl.eval.task import Decoding
 from qwenvl.types import ImagePart
 
 YES_OR_NO = Prompt(
@@ -63,22 +63,13 @@ def read_hallusion(folder: Path, split: str) -> Iterator[Item]:
 
 
 def read_pope(folder: Path, split: str) -> Iterator[Item]:
-    """coco_pope_SPLIT.json: JSON lines; pictures of COCO's val2014/."""
+    """coco_pope_SPLIT.json: JSON lines in spite of its name; pictures of COCO's val2014/."""
     path = find(folder, f"coco_pope_{split}.json", f"output/coco/coco_pope_{split}.json")[0]
-    for row in json_lines(path):
-        id = str(row["question_id"])
-        shown = ImagePart(picture(folder, f"val2014/{row['image']}", row["image"], id=f"pope {split} {id}"))
-        yield Item(id, {"question": row["text"]}, (shown,), row["label"], {"answer": row["label"]})
-
-
-def json_lines(path: Path) -> Iterator[dict[str, str]]:
-    """Lines of JSON in a file whose name says that it is one JSON. Raises EvaluationError."""
     with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise EvaluationError(f"{path}, line {number}: not JSON ({error.msg}); fetch the file again") from None
+        for row in json_lines(file, path):
+            id = str(row["question_id"])
+            shown = ImagePart(picture(folder, f"val2014/{row['image']}", row["image"], id=f"pope {split} {id}"))
+            yield Item(id, {"question": row["text"]}, (shown,), row["label"], {"answer": row["label"]})
 
 
 _ALL = (
@@ -86,11 +77,11 @@ _ALL = (
         "mme", "MME; scores are sums over subtasks of accuracy and accuracy+",
         "MME_Benchmark_release: a folder for each of the 14 subtasks, as it is unpacked.",
         "BradyFU/Awesome-Multimodal-Large-Language-Models @ dd29509, tools/eval_tool.zip; "
-        f"{QWEN_VL}mme/get_images.py",
+        f"{QWEN_VL}/mme/get_images.py",
         {"test": Split(tuple(f"{subtask}/**/*.txt" for subtask in PERCEPTION + COGNITION))},
         {
             # Behind a picture Qwen-VL's chat template writes the line break itself.
-            "paper": Prompt("{question}", f"{QWEN_VL}mme/eval.py", Decoding(512, top_p=0.01), style="chat", numbered=False),
+            "paper": Prompt("{question}", f"{QWEN_VL}/mme/eval.py", Decoding(512, top_p=0.01), style="chat", numbered=False),
             "chat": Prompt("{question}", f"{VLMEVALKIT}, vlmeval/dataset/image_base.py (build_prompt)", WRITTEN, style="chat"),
         },
         read_mme, "perception", score=yes_no_score(by_mme), pool=mme_pool,

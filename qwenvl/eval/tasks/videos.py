@@ -4,19 +4,19 @@ frames are drawn as the model's family draws them."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from qwenvl.data.adapters.files import clip, find, whole
 from qwenvl.data.sources import records
 from qwenvl.eval.benchmark import Benchmark, Item, Prompt, Split
-from qwenvl.eval.lettered import LMMS, SHORT, VLMEVALKIT, WRITTEN, check_answer, lettered, listed, video_at
+from qwenvl.eval.lettered import SHORT, WRITTEN, check_answer, letter_of, lettered, listed, video_at
+from qwenvl.eval.peers import LMMS, VLMEVALKIT
 from qwenvl.eval.scorers.choices import LETTERS, by_first_letter, by_first_word, by_vlmevalkit, choice_score, chosen
 from qwenvl.eval.scorers.tempcompass import RULES, tempcompass_score
 from qwenvl.eval.subtitles import frame_moments, read_srt, shown_with
-from qwenvl.eval.task import Decoding, EvaluationError, Prediction, Tally
+from qwenvl.eval.task import Decoding, Prediction
 from qwenvl.eval.tasks.long_videos import BENCHMARKS as LONG
-from qwenvl.families.spec import Markup
 
 DIRECTLY = "Answer with the option's letter from the given choices directly."
 
@@ -52,14 +52,6 @@ def read_mvbench(folder: Path, split: str) -> Iterator[Item]:
             fields = {"question": row["question"], "options": listed(choices, "({}) {}")}
             video = video_at(folder / content["root"][task] / row["video"], f"mvbench {id}")
             yield Item(id, fields, (video,), letter, {"choices": choices, "answer": letter}, group=task)
-
-
-def letter_of(answer: str, choices: Mapping[str, str], id: str) -> str:
-    """The letter of an answer that is given as a text. Raises EvaluationError where it is no option."""
-    found = [letter for letter, text in choices.items() if text == answer]
-    if not found:
-        raise EvaluationError(f"{id}: its answer {answer!r} is none of its options")
-    return found[0]
 
 
 def read_egoschema(folder: Path, split: str) -> Iterator[Item]:
@@ -103,10 +95,6 @@ def hand_in_perception_test(predictions: Sequence[Prediction]) -> dict[str, byte
             answer = {"id": truth["number"], "answer_id": LETTERS.index(letter), "answer": truth["choices"][letter]}
             answers.setdefault(truth["video"], []).append(answer)
     return {"perception_test.json": json.dumps(answers, ensure_ascii=False).encode()}
-
-
-def _if_known(prediction: Prediction, markup: Markup) -> Mapping[str, Tally]:
-    return choice_score(by_vlmevalkit)(prediction, markup) if "answer" in prediction.truth else {}
 
 
 TEMPCOMPASS_ASKS = {
@@ -165,26 +153,26 @@ _ALL = (
     Benchmark(
         "egoschema", "EgoSchema",
         "questions.json and subset_answers.json of egoschema/EgoSchema, its videos in videos/.",
-        f"egoschema/EgoSchema @ 505c787, README.md, benchmarking/Violet/preprocess_text.py; {LMMS}egoschema/utils.py",
+        f"egoschema/EgoSchema @ 505c787, README.md, benchmarking/Violet/preprocess_text.py; {LMMS}/egoschema/utils.py",
         {
             "test": Split(("questions.json", "**/*.mp4"), answers=False),
             "subset": Split(("questions.json", "subset_answers.json", "**/*.mp4")),
         },
-        {"chat": Prompt(f"{{question}}\n{{options}}\n{DIRECTLY}", f"{LMMS}egoschema/utils.py", SHORT, style="chat")},
-        read_egoschema, "accuracy", score=_if_known, submit=hand_in_egoschema,
+        {"chat": Prompt(f"{{question}}\n{{options}}\n{DIRECTLY}", f"{LMMS}/egoschema/utils.py", SHORT, style="chat")},
+        read_egoschema, "accuracy", score=choice_score(by_vlmevalkit), submit=hand_in_egoschema,
     ),
     Benchmark(
         "perception_test", "Perception Test, multiple choice",
         "mc_question_test.json (of mc_question_test_annotations.zip) and the videos of test_videos.zip in videos/, of "
         "google-deepmind/perception_test's README; or of `valid`.",
         "google-deepmind/perception_test @ 6bd0642, README.md; ykeselman/DAMO-NLP-SG-VideoLLaMA3 @ c707283, "
-        f"evaluation/benchmarks/perception_test.py; {LMMS}perceptiontest/val/utils.py",
+        f"evaluation/benchmarks/perception_test.py; {LMMS}/perceptiontest/val/utils.py",
         {
             "test": Split(("**/mc_question_test.json", "**/*.mp4"), answers=False),
             "valid": Split(("**/mc_question_valid.json", "**/*.mp4")),
         },
-        {"chat": Prompt(f"{{question}}\n{{options}}\n{DIRECTLY}", f"{LMMS}perceptiontest/test/utils.py", SHORT, style="chat")},
-        read_perception_test, "accuracy", score=_if_known, submit=hand_in_perception_test,
+        {"chat": Prompt(f"{{question}}\n{{options}}\n{DIRECTLY}", f"{LMMS}/perceptiontest/test/utils.py", SHORT, style="chat")},
+        read_perception_test, "accuracy", score=choice_score(by_vlmevalkit), submit=hand_in_perception_test,
     ),
     Benchmark(
         "tempcompass", "TempCompass, without captioning, which needs a judge",

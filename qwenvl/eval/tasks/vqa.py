@@ -10,25 +10,24 @@ from qwenvl.data.adapters.files import find, joined, picture, rows, whole
 from qwenvl.data.adapters.vqa import most_confident
 from qwenvl.data.sources import records
 from qwenvl.eval.benchmark import Benchmark, Item, Prompt, Split
+from qwenvl.eval.peers import LMMS, QWEN_VL, VLMEVALKIT
 from qwenvl.eval.schema import of_schema
 from qwenvl.eval.scorers.vqa import answer_score, gqa_answer, is_exact, official_accuracy, script_accuracy, vizwiz_accuracy
 from qwenvl.eval.submission import json_list
 from qwenvl.eval.task import Decoding, Prediction
 from qwenvl.types import ImagePart
 
-QWEN_VL = "QwenLM/Qwen-VL @ aa00ed0, eval_mm/evaluate_vqa.py"
-LMMS = "EvolvingLMMs-Lab/lmms-eval @ 75571cf, lmms_eval/tasks"
-VLMEVALKIT = "open-compass/VLMEvalKit @ e8e78f0, vlmeval/vlm/qwen2_vl/prompt.py (_build_vqa_prompt) and model.py"
+SCRIPT = f"{QWEN_VL}/evaluate_vqa.py"
 
 
 def by_script(most: int = 10) -> Prompt:
     """Of Qwen-VL's evaluation, the same for all of these. `most`: new tokens."""
-    return Prompt("{question} Answer:", QWEN_VL, Decoding(max_new_tokens=most, min_new_tokens=1))
+    return Prompt("{question} Answer:", SCRIPT, Decoding(max_new_tokens=most, min_new_tokens=1))
 
 
 SHORT = Prompt(
     "{question}\nPlease try to answer the question with short words or phrases if possible.",
-    VLMEVALKIT,
+    f"{VLMEVALKIT}, vlmeval/vlm/qwen2_vl/prompt.py (_build_vqa_prompt) and model.py",
     Decoding(max_new_tokens=2048),  # drawn there with top_k 1
     style="chat",
 )
@@ -151,7 +150,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         "okvqa", "OK-VQA",
         "Questions and annotations of OK-VQA v1.1 from okvqa.allenai.org/download.html, unpacked into the folder; COCO's train2014 "
         "and val2014 pictures in folders of these names, there or in a folder coco beside it.",
-        f"GT-Vision-Lab/VQA @ a013f00, PythonEvaluationTools/vqaEvaluation/vqaEval.py; files: {VQA} and {QWEN_VL}",
+        f"GT-Vision-Lab/VQA @ a013f00, PythonEvaluationTools/vqaEvaluation/vqaEval.py; files: {VQA} and {SCRIPT}",
         {
             "val": Split(tuple(name.format("val") for name in OKVQA_FILES), shots="train"),
             "train": Split(tuple(name.format("train") for name in OKVQA_FILES)),
@@ -185,7 +184,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         "gqa", "GQA",
         "Questions (questions1.2.zip) and images.zip of GQA from cs.stanford.edu/people/dorarad/gqa/download.html, unpacked into "
         "the folder: testdev_balanced_questions.json and images/N.jpg.",
-        f"{QWEN_VL} (clean-up and exact match); files: facebookresearch/mmf @ b0ffc7f, tools/scripts/gqa/convert_gqa_to_vqa.py",
+        f"{SCRIPT} (clean-up and exact match); files: facebookresearch/mmf @ b0ffc7f, tools/scripts/gqa/convert_gqa_to_vqa.py",
         {
             "testdev": Split(("**/testdev_balanced_questions.json",), shots="train"),
             "train": Split(("**/train_balanced_questions.json",)),
