@@ -156,7 +156,7 @@ def written(question: Question, key: Key) -> dict[str, Any]:
         sample, tokenizer, key.spec, style, counts, True, key.markup, numbered=question.numbered, frames=frames,
     )  # fmt: skip
     ids = list(rendered.input_ids) + with_specials(tokenizer, begin_of(question.decoding, key.markup))
-    return {"text": tokenizer.decode(ids), "ids": [int(index) for index in ids]}
+    return {"text": tokenizer.decode(ids), "ids": " ".join(map(str, ids))}
 
 
 @cache
