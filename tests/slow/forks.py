@@ -75,6 +75,7 @@ def run(arguments: Sequence[str], log: Path, timeout: float = 600) -> subprocess
 def _run(arguments: list[str], log: str) -> None:
     """The body of a command."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background, it is ignored
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND), 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     _main(arguments)

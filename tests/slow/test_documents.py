@@ -9,7 +9,6 @@ import errno
 import os
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -244,18 +243,22 @@ def test_killed_at_random_and_resumed_equals_uninterrupted(tmp_path: Path, end: 
         write_pdf(tmp_path / "in" / f"{number:02d}.pdf", sheets)
     command, log = ["data", "pdf", str(tmp_path / "in"), "--workers", "2", "--out"], tmp_path / "log"
     forks.run(["--version"], log)  # the first fork waits for what they are forked from
-    begun = time.monotonic()
     assert forks.run([*command, str(tmp_path / "whole")], log).returncode == 0
-    takes, stopped = time.monotonic() - begun, 0
+
+    def shards() -> int:
+        return len(list((tmp_path / "cut").glob("*.parquet")))
+
+    stopped = 0
     for attempt in range(20):
-        process = forks.Command([*command, str(tmp_path / "cut")], log)
-        try:
-            code = process.wait(random.Random(attempt).uniform(0.3, 1.0) * takes)
-        except subprocess.TimeoutExpired:
+        process, wanted = forks.Command([*command, str(tmp_path / "cut")], log), shards() + random.Random(attempt).randint(1, 4)
+        while process.poll() is None and shards() < wanted:
+            time.sleep(0.002)
+        if process.poll() is None:
             process.send_signal(end)
-            code, stopped = process.wait(60), stopped + 1
-            assert "Traceback" not in log.read_text(encoding="utf-8")
-            assert code in (0, 130, -end)  # by the signal itself: after the command has ended
+            stopped += 1
+        code = process.wait(60)
+        assert "Traceback" not in log.read_text(encoding="utf-8")
+        assert code in (0, 130, -end)  # by the signal itself: after the command has ended
         if code == 0:
             break
     assert stopped
