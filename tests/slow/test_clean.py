@@ -1,4 +1,4 @@
-"""Cleaning at size: 20,000 pairs with known faults, embedded and on Ray, killed at random and resumed; and the scorers."""
+"""Cleaning at size: 20,000 pairs with known faults; of fewer, on Ray, killed at random and resumed; and the scorers."""
 
 from __future__ import annotations
 
@@ -28,17 +28,26 @@ pq: Any = pytest.importorskip("pyarrow.parquet")
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS, SHARDS = {"web": 18_000, "academic": 2_000}, {"web": 20, "academic": 4}
+FEW, OF_FEW = {"web": 3_000, "academic": 600}, {"web": 8, "academic": 2}
 Corpus = tuple[Path, dict[str, list[Case]]]
+
+
+def made(folder: Path, rows: dict[str, int], shards: dict[str, int], lost: int) -> Corpus:
+    cases = {"web": rows_of(WEB, rows["web"], seed=0), "academic": rows_of(ACADEMIC, rows["academic"], seed=1)}
+    unfetched(cases["web"], shards["web"], lost)
+    for name, of_name in cases.items():
+        write_corpus(folder / name, of_name, shards[name])
+    return folder, cases
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    folder = tmp_path_factory.mktemp("corpus")
-    rows = {"web": rows_of(WEB, ROWS["web"], seed=0), "academic": rows_of(ACADEMIC, ROWS["academic"], seed=1)}
-    unfetched(rows["web"], SHARDS["web"], 200)
-    for name, cases in rows.items():
-        write_corpus(folder / name, cases, SHARDS[name])
-    return folder, rows
+    return made(tmp_path_factory.mktemp("corpus"), ROWS, SHARDS, 200)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("few"), FEW, OF_FEW, 40)[0]
 
 
 def start(corpus: Path, out: Path, runner: str = "native", workers: int = 2) -> subprocess.Popen[str]:
@@ -66,6 +75,13 @@ def cleaned(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Embedded, in one go."""
     out = tmp_path_factory.mktemp("cleaned") / "out"
     finish(start(corpus[0], out))
+    return out
+
+
+@pytest.fixture(scope="module")
+def few_cleaned(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("few_cleaned") / "out"
+    finish(start(few, out))
     return out
 
 
@@ -108,15 +124,15 @@ def test_what_is_written_is_what_stays(corpus: Corpus, cleaned: Path) -> None:
     assert report["total"]["cleaned"] == sum(not case.verdict for cases in corpus[1].values() for case in cases)
 
 
-def test_ray_and_embedded_give_the_same_files(corpus: Corpus, cleaned: Path, tmp_path: Path) -> None:
+def test_ray_and_embedded_give_the_same_files(few: Path, few_cleaned: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     for _ in range(5):  # Ray gives its node 30 seconds to start, which a busy machine may not keep
-        process = start(corpus[0], tmp_path / "out", "ray")
+        process = start(few, tmp_path / "out", "ray")
         said, _ = process.communicate(timeout=3000)
         if "timed out during startup" not in said:
             break
     assert process.returncode == 0, said
-    assert contents(tmp_path / "out") == contents(cleaned)
+    assert contents(tmp_path / "out") == contents(few_cleaned)
 
 
 def done(out: Path) -> int:
@@ -126,22 +142,22 @@ def done(out: Path) -> int:
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_stopped_at_random_and_started_again_gives_the_same_files(
-    corpus: Corpus, cleaned: Path, tmp_path: Path, stop: signal.Signals
+    few: Path, few_cleaned: Path, tmp_path: Path, stop: signal.Signals
 ) -> None:
     out, rng = tmp_path / "out", random.Random(stop)
-    files = done(cleaned)
+    files = done(few_cleaned)
     # In every stage: among the verdicts, the duplicates, and the shards that are written.
-    shards = sum(SHARDS.values())
+    shards = sum(OF_FEW.values())
     for moment in (rng.randrange(1, shards), rng.randrange(shards, files - shards), rng.randrange(files - shards, files - 1)):
-        process = start(corpus[0], out, workers=rng.choice([1, 2]))
+        process = start(few, out, workers=rng.choice([1, 2]))
         while done(out) < moment and process.poll() is None:
-            time.sleep(0.05)
-        time.sleep(rng.random())
+            time.sleep(0.02)
+        time.sleep(rng.random() / 4)
         if process.poll() is None:
             os.killpg(process.pid, stop)
         process.communicate(timeout=120)
-    finish(start(corpus[0], out))
-    assert contents(out) == contents(cleaned)
+    finish(start(few, out))
+    assert contents(out) == contents(few_cleaned)
 
 
 @pytest.fixture(scope="module")

@@ -216,7 +216,7 @@ def test_a_crash_or_a_hang_takes_its_file_and_nothing_else(tmp_path: Path, files
     job = Job(kind="pdf", files_per_shard=files_per_shard)
     check_folder(tmp_path / "out", job)
     units, total = plan(find_sources([tmp_path], "pdf"), job, tmp_path / "out")
-    convert_all(units, job, tmp_path / "out", 2, total.add, awkward, patience=20.0)
+    convert_all(units, job, tmp_path / "out", 2, total.add, awkward, patience=10.0)
     names = sorted(line.split(": ")[0].rpartition("/")[2] for line in total.damaged)
     assert names == ["crash.pdf", "hang.pdf"] and len(total.files) == 5
     assert total.dropped == {"a page": 3}

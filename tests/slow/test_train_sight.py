@@ -136,17 +136,21 @@ def test_resumed_run_has_the_evaluations_of_an_uninterrupted_one(tmp_path: Path,
 
 def test_ranks_that_share_the_model_or_the_questions_find_the_same(tmp_path: Path, watched: Path) -> None:
     """Two ranks, each with the whole model and half of the questions; or each with a part of the model, and all questions."""
+    FIXTURES["refcoco"].build(tmp_path / "data" / "refcoco")
+    quick = {"tasks": ["refcoco"], "data": str(tmp_path / "data")}  # every token of an answer gathers the weights anew
     seen, losses = [], []
-    for parallel in ("replicate", "fsdp"):
-        recipe = write_recipe(tmp_path, parallel, evaluate=EVALUATE | {"every": 9}, parallel={"data": parallel})
-        done = forks.run(["train", str(recipe), "--processes", "2"], tmp_path / "log")
+    for name, tasks, parallel in (("replicate", {}, "replicate"), ("alone", quick, None), ("fsdp", quick, "fsdp")):
+        ranks = {"parallel": {"data": parallel}} if parallel else {}
+        recipe = write_recipe(tmp_path, name, evaluate=EVALUATE | {"every": 9} | tasks, **ranks)
+        done = forks.run(["train", str(recipe), *(["--processes", "2"] if parallel else [])], tmp_path / "log")
         assert done.returncode == 0, done.stderr[-3000:]
         seen.append(scores(recipe.with_suffix("")))
         losses.append([record["loss"] for record in read_metrics(recipe.with_suffix(""))])
-    assert seen[0][0] == seen[1][0] == scores(watched)[0], "before the first step all have the same weights"
-    assert [step for step, _ in seen[1]] == [0, 4]
+    replicated, alone, sharded = seen
+    assert replicated[0] == scores(watched)[0], "before the first step all have the same weights"
+    assert sharded[0] == alone[0] and [step for step, _ in sharded] == [0, 4] and sharded[0][1]["refcoco/iou"] > 0.1
     wanted = [record["loss"] for record in read_metrics(watched)]
-    assert losses[0] == pytest.approx(wanted, abs=1e-5) and losses[1] == pytest.approx(wanted, abs=1e-5)
+    assert all(found == pytest.approx(wanted, abs=1e-5) for found in losses)
 
 
 def test_tensorboard_is_written_where_it_is_wished_for(tmp_path: Path) -> None:
