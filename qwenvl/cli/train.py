@@ -86,7 +86,7 @@ def run(recipe: Recipe, resume: bool, tensorboard: bool = False) -> int:
         _say(world, f"{recipe.name}: {trainer.step} steps done, model in {folder}")
         return 0
     except QwenVLError as error:
-        if says_first(world.store, str(error)):  # a mistake in recipe or command every rank meets
+        if says_first(world.store, str(error), world.rank, world.size):  # a mistake in recipe or command every rank meets
             raise
         return 1
     except RuntimeError as error:

@@ -14,6 +14,9 @@ from qwenvl.types import QwenVLError
 PATIENCE = timedelta(minutes=10)
 """How long ranks wait for each other before the first step."""
 
+LINGER = 2.0
+"""Seconds that the first rank waits for the others to meet the same mistake."""
+
 
 class MeetingError(QwenVLError):
     """Ranks that did not come."""
@@ -68,13 +71,19 @@ def own_part(store: dist.Store, rank: int, size: int, patience: timedelta = PATI
     return dist.PrefixStore(name, store)
 
 
-def says_first(store: dist.Store | None, text: str) -> bool:
-    """Whether no other rank has said this. A store that is gone, with the rank that had it, keeps nobody from speaking."""
+def says_first(store: dist.Store | None, text: str, rank: int = 0, size: int = 1, linger: float = LINGER) -> bool:
+    """Whether no other rank has said this. A store that is gone, with the rank that had it, keeps nobody from speaking; so the
+    first rank, which may have it, stays until the others have asked, `linger` seconds at most."""
     if store is None:
         return True
     mine = uuid4().hex
     try:
-        return bool(store.compare_set(f"said/{text}", "", mine) == mine.encode())
+        first = bool(store.compare_set(f"said/{text}", "", mine) == mine.encode())
+        asked, deadline = store.add(f"asked/{text}", 1), time.monotonic() + linger
+        while rank == 0 and asked < size and time.monotonic() < deadline:
+            time.sleep(0.02)
+            asked = store.add(f"asked/{text}", 0)
+        return first
     except RuntimeError:
         return True
 

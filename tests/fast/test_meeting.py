@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -51,6 +52,19 @@ def test_one_rank_says_what_all_have_met() -> None:
     store = dist.HashStore()
     assert [says_first(store, "a full disk") for _ in range(3)] == [True, False, False]
     assert says_first(store, "something else") and says_first(None, "a full disk")
+
+
+def test_the_first_rank_stays_until_the_others_have_asked() -> None:
+    """It may have the store; but it does not wait for ever for one that met something else."""
+    store = dist.HashStore()
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(says_first, store, "a full disk", 0, 3, 30.0)
+        assert not says_first(store, "a full disk", 1, 3) or not first.done()
+        assert not first.done()
+        says_first(store, "a full disk", 2, 3)
+        first.result(timeout=10)
+    begun = time.monotonic()
+    assert says_first(store, "something else", 0, 3, 0.1) and time.monotonic() - begun < 5
 
 
 def test_what_a_lost_connection_says_is_one_line() -> None:
