@@ -116,4 +116,3 @@ def instruct(options: Instruct) -> int:
     if not outcome.samples:
         print(f"qwenvl: {options.shards}: no conversation was written; the counts above say why", file=sys.stderr)
     return 0 if outcome.samples else 1
-

@@ -105,7 +105,7 @@ def choose_token(
         raise QwenVLError("the model's logits are not finite: the checkpoint is damaged or its dtype overflows; try dtype float32")
     scores = penalise(scores, history, options.repetition_penalty)
     if forbidden:
-        scores = scores.index_fill(0, torch.tensor(sorted(forbidden)), -math.inf)
+        scores = scores.index_fill(0, torch.tensor(sorted(forbidden), device=scores.device), -math.inf)
     if options.greedy:
         return int(scores.argmax())
     probabilities = distribution(scores, options)
