@@ -148,23 +148,10 @@ def shared() -> Iterator[Share]:
     if "WORLD_SIZE" not in os.environ:
         yield Share()
         return
-    from qwenvl.train.meeting import RankLost, another_ended, says_first
-    from qwenvl.train.parallel import join_world, leave_world
-    from qwenvl.types import QwenVLError
+    from qwenvl.train.parallel import joined
 
-    world = join_world()
-    try:
+    with joined() as world:
         yield Share(world.rank, world.size, world.wait)
-    except QwenVLError as error:
-        if says_first(world.store, str(error), world.rank, world.size):  # a mistake that every rank meets
-            raise
-        raise SystemExit(1) from None
-    except RuntimeError as error:
-        if another_ended(error):
-            raise RankLost(error) from error
-        raise
-    finally:
-        leave_world(world)
 
 
 def answerer_of(model: str, options: Run) -> Answerer:

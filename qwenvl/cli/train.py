@@ -62,15 +62,12 @@ def run(recipe: Recipe, resume: bool, tensorboard: bool = False) -> int:
     from qwenvl.cli.train_eval import evaluation_of
     from qwenvl.train.build import build_trainer, export
     from qwenvl.train.checkpoint import restarted
-    from qwenvl.train.meeting import RankLost, another_ended, says_first
-    from qwenvl.train.parallel import bound_caches, join_world, leave_world
+    from qwenvl.train.parallel import bound_caches, joined
     from qwenvl.train.sight.watch import watchers_of
-    from qwenvl.types import QwenVLError
 
     bound_caches()
     torch.set_num_threads(recipe.train.threads)
-    world = join_world(recipe.parallel)
-    try:
+    with joined(recipe.parallel) as world:
         trainer, processor = build_trainer(recipe, world)
         watchers = watchers_of(recipe, evaluation_of(recipe, processor, world), tensorboard)
         with closing(trainer):
@@ -85,16 +82,6 @@ def run(recipe: Recipe, resume: bool, tensorboard: bool = False) -> int:
             folder = export(trainer, processor)
         _say(world, f"{recipe.name}: {trainer.step} steps done, model in {folder}")
         return 0
-    except QwenVLError as error:
-        if says_first(world.store, str(error), world.rank, world.size):  # a mistake in recipe or command every rank meets
-            raise
-        return 1
-    except RuntimeError as error:
-        if another_ended(error):
-            raise RankLost(error) from error
-        raise
-    finally:
-        leave_world(world)
 
 
 def _show_what_trains(trainer: Trainer) -> None:

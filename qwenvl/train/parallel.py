@@ -12,7 +12,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,9 +23,10 @@ from torch import Tensor, nn
 
 from qwenvl.config import ConfigError
 from qwenvl.runtime import resolve_device
-from qwenvl.train.meeting import meet
+from qwenvl.train.meeting import RankLost, another_ended, meet, says_first
 from qwenvl.train.sections import ParallelRecipe
 from qwenvl.train.split_adamw import CHUNK
+from qwenvl.types import QwenVLError
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,25 @@ def _backend(on_this_machine: int) -> str:
 def leave_world(world: World) -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextmanager
+def joined(recipe: ParallelRecipe | None = None) -> Iterator[World]:
+    """`join_world`, and leaving it. A mistake in recipe or command, which every rank meets, is said by one of them; the others end
+    with exit code 1. What a rank sees when another one has gone becomes RankLost."""
+    world = join_world(recipe)
+    try:
+        yield world
+    except QwenVLError as error:
+        if says_first(world.store, str(error), world.rank, world.size):
+            raise
+        raise SystemExit(1) from None
+    except RuntimeError as error:
+        if another_ended(error):
+            raise RankLost(error) from error
+        raise
+    finally:
+        leave_world(world)
 
 
 class Gradients(Protocol):
