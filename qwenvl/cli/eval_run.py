@@ -188,11 +188,12 @@ def benchmark_of(
     from qwenvl.eval.task import EvaluationError
 
     split = benchmark.split(options.split)
-    version = benchmark.prompt(options.prompt, answerer.style)
     if is_address(model):
         from qwenvl.eval.remote import wording_for_chat
 
         version = wording_for_chat(benchmark, options.prompt)
+    else:
+        version = benchmark.prompt(options.prompt, answerer.style)
     shots, folder = Shots(shown, options.seed), options.data / benchmark.name
     with progress(f"reading {benchmark.name}", None) as advance:
         asked = []

@@ -17,13 +17,12 @@ from qwenvl.data.places import markup_record
 from qwenvl.eval.asking import Answerer
 from qwenvl.eval.benchmark import Benchmark, Shots, prompt_hash
 from qwenvl.eval.judge import read_verdicts, with_verdicts
-from qwenvl.eval.runner import read_predictions, read_run, told, write_json
+from qwenvl.eval.runner import SCORES, read_predictions, read_run, told, write_json
 from qwenvl.eval.scoring import score_benchmark, score_groups
 from qwenvl.eval.task import EvaluationError, Prediction, Question, Score, Tally
 from qwenvl.eval.tasks import benchmark_named
 from qwenvl.families.spec import Markup
 
-SCORES = "scores.json"
 PUBLISHED = Path(__file__).with_name("published.yaml")
 
 
