@@ -15,7 +15,7 @@ from qwenvl.eval.task import Score
 from qwenvl.eval.tasks import benchmark_named
 from qwenvl.processing.image import open_image
 from tests.fast.test_benchmarks import Key, asked_of
-from tests.fast.test_eval_runs import made_up
+from tests.fast.test_eval_compare import made_up
 
 pytestmark = pytest.mark.usefixtures("scene_sources")
 

@@ -18,7 +18,8 @@ from qwenvl.eval.runs import ScoredRun
 from qwenvl.eval.tasks import benchmark_named
 from tests.fast.eval_fixtures.drawn import SIZE
 from tests.fast.test_benchmarks import Babbler, Key
-from tests.fast.test_eval_runs import files_of, made_up, run_of
+from tests.fast.test_eval_compare import made_up
+from tests.fast.test_eval_runs import files_of, run_of
 
 
 class Page(HTMLParser):
