@@ -81,6 +81,7 @@ class ModelAnswerer:
             temperature=decoding.temperature,
             top_p=decoding.top_p,
             stop=decoding.stop,
+            stop_loops=False,  # the published scores were had without
             # Drawn, not greedy, an answer is the same again however questions are batched.
             seed=None if decoding.temperature is None and decoding.top_p is None else 0,
         )

@@ -1,6 +1,6 @@
-"""The key-value cache of a batch of sequences, each at its own length: an explicit object that a session owns.
+"""The key-value cache of running sequences: an explicit object that a session owns. Sequences take and leave rows between steps.
 
-N sequences, S slots of each, K kv heads, d head_dim, T new tokens packed over all sequences.
+N rows, S slots of each, K kv heads, d head_dim, L layers, T new tokens packed over the rows of one step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ from qwenvl.models.attention import CachedLayout, Pattern, Rows
 
 class KVCache:
     """Room for `capacity` tokens of each of `count` sequences. keys and values: per layer (N, K, capacity, d), a head's tokens
-    side by side, as attention reads them."""
+    side by side, as attention reads them.
+
+    Rows lie side by side so that a step over all of them, or over one, reads a view: paged blocks would have to be gathered, every
+    layer and every step, into what is a view here. What sequences share is copied in once, when they begin (`write`).
+    """
 
     def __init__(
         self, config: DecoderConfig, count: int, capacity: int, *, dtype: torch.dtype, device: torch.device | str = "cpu"
@@ -24,41 +28,97 @@ class KVCache:
         shape = (count, config.num_key_value_heads, capacity, config.head_dim)
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
         self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
-        self.capacity = capacity
         self.lengths = [0] * count
-        """Tokens held of each sequence."""
+        """Tokens held of each sequence; rows beyond them are free."""
 
-    def extend(self, new: Sequence[int]) -> CachedLayout:
-        """Make room for new[i] more tokens of sequence i and return how they attend. Raises ValueError when they do not fit."""
-        past, self.lengths = self.lengths, [length + more for length, more in zip(self.lengths, new, strict=True)]
-        if max(self.lengths) > self.capacity:
-            raise ValueError(f"the cache holds {self.capacity} tokens of a sequence; {max(self.lengths)} are needed")
+    @property
+    def capacity(self) -> int:
+        return self.keys[0].shape[2]
+
+    @property
+    def rows(self) -> int:
+        """Sequences that there is room for."""
+        return self.keys[0].shape[0]
+
+    def reserve(self, rows: int, capacity: int) -> None:
+        """Grow to at least so many rows and slots, either by doubling, so that growing costs little in all."""
+        rows = self.rows if rows <= self.rows else max(rows, 2 * self.rows)
+        capacity = self.capacity if capacity <= self.capacity else max(capacity, 2 * self.capacity)
+        if (rows, capacity) == (self.rows, self.capacity):
+            return
+        held = max(self.lengths, default=0)
+        for whole in (self.keys, self.values):
+            for layer, old in enumerate(whole):  # one layer after the other: the old and the new cache are never both whole
+                new = old.new_zeros(rows, old.shape[1], capacity, old.shape[3])
+                new[: len(self.lengths), :, :held] = old[: len(self.lengths), :, :held]
+                whole[layer] = new
+
+    def open(self) -> int:
+        """The row of one more, empty sequence; the cache grows where none is free."""
+        self.reserve(len(self.lengths) + 1, self.capacity)
+        self.lengths.append(0)
+        return len(self.lengths) - 1
+
+    def move(self, source: int, target: int) -> None:
+        """Copy a sequence over another row, whose own is lost."""
+        length = self.lengths[target] = self.lengths[source]
+        for held in (*self.keys, *self.values):
+            held[target, :, :length] = held[source, :, :length]
+
+    def close(self, spoiled: bool = False) -> None:
+        """Give up the last row. What it held stays there, hidden by every layout; `spoiled` wipes it, since attention multiplies
+        what is hidden by zero, and nothing hides an infinity or a NaN."""
+        self.lengths.pop()
+        if spoiled:
+            for held in (*self.keys, *self.values):
+                held[len(self.lengths)].zero_()
+
+    def extend(self, new: Sequence[int], first: int = 0) -> CachedLayout:
+        """Make room for new[i] more tokens of sequence first + i and return how they attend.
+
+        Raises ValueError when they do not fit.
+        """
+        end = first + len(new)
+        past = self.lengths[first:end]
+        whole = [length + more for length, more in zip(past, new, strict=True)]
+        if max(whole) > self.capacity:
+            raise ValueError(f"the cache holds {self.capacity} tokens of a sequence; {max(whole)} are needed")
+        self.lengths[first:end] = whole
         device = self.keys[0].device
         starts, counts = torch.tensor(past, device=device), torch.tensor(list(new), device=device)
         rows = Rows.of(counts)
         offset = torch.arange(rows.length, device=device)
         position = starts[:, None] + offset
         valid = offset < counts[:, None]
-        sequences = torch.arange(len(new), device=device).repeat_interleave(counts)
-        keys = max(self.lengths)
+        sequences = torch.arange(first, end, device=device).repeat_interleave(counts)
+        keys = max(whole)
         # Prompts into an empty cache: the kernel's own causal pattern, which a mask would only slow down. It hides a row's padding.
         causal = not any(past)
         blocked = None if causal else torch.arange(keys, device=device) > position[:, None, :, None]
         if blocked is not None and not bool(blocked.any()):
             blocked = None
-        return CachedLayout(Pattern(rows, causal, blocked), sequences, position[valid], keys)
+        return CachedLayout(Pattern(rows, causal, blocked), sequences, position[valid], keys, first)
 
     def append(self, layer: int, keys: Tensor, values: Tensor, layout: CachedLayout) -> tuple[Tensor, Tensor]:
-        """Store keys and values (T, K, d) of the tokens just made room for; return (N, K, S, d) of all."""
+        """Store keys and values (T, K, d) of the tokens just made room for; return (N, K, S, d) of the layout's rows."""
+        rows = slice(layout.first, layout.first + layout.pattern.rows.count)
         whole = []
         for held, new in ((self.keys[layer], keys), (self.values[layer], values)):
             held[layout.sequences, :, layout.slots] = new.to(held.dtype)
-            whole.append(held[:, :, : layout.keys])
+            whole.append(held[rows, :, : layout.keys])
         return whole[0], whole[1]
 
-    def keep(self, sequences: Sequence[int]) -> None:
-        """Drop all sequences but these, in this order."""
-        index = torch.tensor(list(sequences), device=self.keys[0].device)
-        self.keys = [held.index_select(0, index) for held in self.keys]
-        self.values = [held.index_select(0, index) for held in self.values]
-        self.lengths = [self.lengths[i] for i in sequences]
+    def read(self, row: int, start: int, end: int) -> Tensor:
+        """A copy (L, 2, K, end - start, d) of the keys and values of these tokens of a row."""
+        return torch.stack([torch.stack([held[row, :, start:end] for held in pair]) for pair in zip(self.keys, self.values)])
+
+    def write(self, row: int, block: Tensor) -> None:
+        """Continue a row by keys and values (L, 2, K, n, d) that were read elsewhere. Raises ValueError when they do not fit."""
+        start = self.lengths[row]
+        end = start + block.shape[3]
+        if end > self.capacity:
+            raise ValueError(f"the cache holds {self.capacity} tokens of a sequence; {end} are needed")
+        for layer, (keys, values) in enumerate(block):
+            self.keys[layer][row, :, start:end] = keys
+            self.values[layer][row, :, start:end] = values
+        self.lengths[row] = end

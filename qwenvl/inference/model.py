@@ -20,9 +20,10 @@ from torch import Tensor
 
 from qwenvl.config import ModelConfig
 from qwenvl.families.spec import FamilySpec, Markup
+from qwenvl.inference.features import window_tensors
 from qwenvl.inference.reply import Reply, Usage
-from qwenvl.inference.sampling import GenerationOptions
-from qwenvl.inference.session import Draft, Session, alpha_of, decode, run_model, window_tensors
+from qwenvl.inference.sampling import Constraint, GenerationOptions
+from qwenvl.inference.session import Draft, Session, alpha_of, decode, run_model
 from qwenvl.inference.text_stream import TextStream
 from qwenvl.models.attention import PackedLayout
 from qwenvl.models.vlm import VisionLanguageModel
@@ -212,10 +213,10 @@ class QwenVL:
         session, drafts = self._start([encoded], chosen)
 
         def chunks() -> Iterator[str | Reply]:
-            for _, chunk in decode(session, drafts):
-                if chunk:
-                    yield chunk
-            yield self._reply(encoded, drafts[0])
+            for _, piece in decode(session, drafts):
+                if piece.text:
+                    yield piece.text
+            yield self.reply(encoded, drafts[0])
 
         return chunks()  # so that bad messages and options raise here, not at the first next()
 
@@ -229,29 +230,35 @@ class QwenVL:
         session, drafts = self._start(prompts, GenerationOptions.of(options, **changes))
         for _ in decode(session, drafts):
             pass
-        return [self._reply(encoded, draft) for encoded, draft in zip(prompts, drafts)]
+        return [self.reply(encoded, draft) for encoded, draft in zip(prompts, drafts)]
 
     def _start(self, prompts: Sequence[Encoded], options: GenerationOptions) -> tuple[Session, list[Draft]]:
-        context = self.config.decoder.max_position_embeddings
-        wanted = options.max_new_tokens or self.generation_config.get("max_new_tokens") or MAX_NEW_TOKENS
-        if options.stop and self.tokenizer is None:
-            raise QwenVLError(f"{self.name}: stop strings need a tokenizer, which its folder does not have")
-        drafts = []
-        for encoded in prompts:
-            check_context(self.config, encoded, answering=True)
-            text = np.delete(encoded.input_ids, encoded.visual_slots).tolist()
-            stream = TextStream(self._shown_bytes, options.stop) if self.tokenizer else None
-            drafts.append(Draft(options, min(wanted, context - len(encoded)), self._stop_ids(), text, stream))
+        drafts = [self.draft(encoded, options) for encoded in prompts]
         return Session(self.model, prompts, room=max(draft.limit for draft in drafts)), drafts
 
-    def _reply(self, encoded: Encoded, draft: Draft) -> Reply:
+    def draft(
+        self, prompt: Encoded, options: GenerationOptions, constraint: Constraint | None = None, logprobs: int | None = None
+    ) -> Draft:
+        """An answer to begin, with its limit and the ids that end it. Raises ContextError for a prompt that leaves it no room,
+        QwenVLError for stop strings without a tokenizer."""
+        check_context(self.config, prompt, answering=True)
+        if options.stop and self.tokenizer is None:
+            raise QwenVLError(f"{self.name}: stop strings need a tokenizer, which its folder does not have")
+        wanted = options.max_new_tokens or self.generation_config.get("max_new_tokens") or MAX_NEW_TOKENS
+        limit = min(wanted, self.config.decoder.max_position_embeddings - len(prompt))
+        text = np.delete(prompt.input_ids, prompt.visual_slots).tolist()
+        stream = TextStream(self._shown_bytes, options.stop) if self.tokenizer else None
+        return Draft(options, limit, self.stop_ids, text, stream, constraint, logprobs)
+
+    def reply(self, encoded: Encoded, draft: Draft, cached_tokens: int = 0) -> Reply:
+        """The answer that a draft has become."""
         text = draft.stream.text.strip() if draft.stream else ""
         return Reply.read(
             text,
             self.markup,
             frames=[frame_size(grid, self.config.vision.patch_size) for grid in encoded.grids.tolist()],
             image_sizes=encoded.image_sizes,
-            usage=Usage(len(encoded), len(draft.tokens), len(encoded.visual_slots)),
+            usage=Usage(len(encoded), len(draft.tokens), len(encoded.visual_slots), cached_tokens),
             finish_reason=draft.finish_reason or "stop",
             tokens=draft.tokens,
             video=bool((encoded.input_ids[encoded.visual_slots] == self.config.video_pad_id).any()),
@@ -264,7 +271,8 @@ class QwenVL:
         markup = (*self.markup.ref, *self.markup.box, *self.markup.quad)
         return b"" if self.tokenizer.is_special(token) and shown.decode() not in markup else shown
 
-    def _stop_ids(self) -> frozenset[int]:
+    @property
+    def stop_ids(self) -> frozenset[int]:
         """Ends of a turn and of a document, and what the checkpoint's own generation_config.json names."""
         stated = self.generation_config.get("eos_token_id")
         ids = set(stated if isinstance(stated, list) else [] if stated is None else [stated])

@@ -12,16 +12,18 @@ from qwenvl.processing.spans import read_spans
 from qwenvl.processing.tools import ToolCall, read_calls, strip_calls
 from qwenvl.types import Point, Region, TimeSpan
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "repetition"]
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts; image_tokens are those prompt tokens that are visual tokens."""
+    """Token counts; image_tokens are those prompt tokens that are visual tokens, cached_tokens those that were read earlier, for
+    another prompt with the same beginning."""
 
     prompt_tokens: int
     completion_tokens: int
     image_tokens: int
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Reply:
     picture it means: it is taken to be the last one of the conversation, as the published drawing code does. `clamped` counts the
     numbers that lay outside of it and were moved to its edge. spans are the times that an answer about a video names, in seconds;
     tool_calls the functions that the model wants called. finish_reason is "stop" where the model ended its answer or met a stop
-    string, "length" where a limit cut it. tokens are the ids of the answer.
+    string, "length" where a limit cut it, "repetition" where it would have repeated itself for ever. tokens are the answer's ids.
     """
 
     text: str

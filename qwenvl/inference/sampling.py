@@ -8,12 +8,29 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qwenvl.types import QwenVLError
 
 if TYPE_CHECKING:
     import torch
+
+
+class Constraint(Protocol):
+    """What an answer must look like, advanced as its tokens are taken."""
+
+    def mask(self) -> torch.Tensor:
+        """(vocab,) bool: where the next token may be. Stop ids are True exactly where the answer may end."""
+        ...
+
+    def accept(self, token: int) -> None:
+        """Go on by a token that is no stop id."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """Nothing but the end may follow."""
+        ...
 
 
 class OptionError(QwenVLError, ValueError):
@@ -26,18 +43,23 @@ class GenerationOptions:
 
     Greedy when none of temperature, top_p and top_k is given; giving one of them samples (temperature 1 unless given;
     temperature 0 is greedy again). top_k 0 and top_p 1 keep every token. repetition_penalty acts on the text tokens of
-    the prompt and the answer so far. max_new_tokens None means the checkpoint's own limit, cut to what the context leaves. Before
-    min_new_tokens no token ends the answer.
-    stop holds strings that end an answer; they are not part of it. seed None draws a fresh one.
+    the prompt and the answer so far; presence_penalty and frequency_penalty are taken off the scores of tokens that are in the
+    answer already, once, and as often as they are. max_new_tokens None means the checkpoint's own limit, cut to what the context
+    leaves. Before min_new_tokens no token ends the answer.
+    stop holds strings that end an answer; they are not part of it. stop_loops ends one that repeats itself for ever. seed None
+    draws a fresh one.
     """
 
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
     max_new_tokens: int | None = None
     min_new_tokens: int = 0
     stop: tuple[str, ...] = ()
+    stop_loops: bool = True
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -51,6 +73,8 @@ class GenerationOptions:
         _check("top_p", self.top_p, 0.0, 1.0, "more than 0 and at most 1", open_below=True)
         _check("top_k", self.top_k, 0, math.inf, "0 (off) or more", whole=True)
         _check("repetition_penalty", self.repetition_penalty, 0.0, math.inf, "more than 0 (1 is off)", open_below=True)
+        _check("presence_penalty", self.presence_penalty, -2.0, 2.0, "from -2 to 2 (0 is off)")
+        _check("frequency_penalty", self.frequency_penalty, -2.0, 2.0, "from -2 to 2 (0 is off)")
         _check("max_new_tokens", self.max_new_tokens, 1, math.inf, "1 or more", whole=True)
         _check("min_new_tokens", self.min_new_tokens, 0, math.inf, "0 or more", whole=True)
         _check("seed", self.seed, 0, 2**63 - 1, "from 0 to 2**63 - 1", whole=True)
@@ -95,15 +119,24 @@ def new_generator(seed: int | None) -> torch.Generator:
 
 def choose_token(
     logits: torch.Tensor, history: Sequence[int], options: GenerationOptions, generator: torch.Generator,
-    forbidden: Collection[int] = (),
+    forbidden: Collection[int] = (), allowed: torch.Tensor | None = None, answer: Sequence[int] = (),
 ) -> int:  # fmt: skip
-    """The next token id from logits (vocab,) of one sequence; `history` holds the ids that the penalty acts on."""
+    """The next token id from logits (vocab,) of one sequence.
+
+    `history` holds the ids that the repetition penalty acts on, `answer` those that presence and frequency penalties do; allowed
+    (vocab,) is False where no token may be. Raises QwenVLError where none is left.
+    """
     import torch
 
     scores = logits.detach().float().cpu()
     if not torch.isfinite(scores).all():
         raise QwenVLError("the model's logits are not finite: the checkpoint is damaged or its dtype overflows; try dtype float32")
     scores = penalise(scores, history, options.repetition_penalty)
+    scores = discourage(scores, answer, options.presence_penalty, options.frequency_penalty)
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, -math.inf)
+        if not allowed.any():
+            raise QwenVLError("no token of the model's vocabulary fits the format that was asked for; ask for another one")
     if forbidden:
         scores = scores.index_fill(0, torch.tensor(sorted(forbidden), device=scores.device), -math.inf)
     if options.greedy:
@@ -121,6 +154,31 @@ def penalise(scores: torch.Tensor, history: Sequence[int], penalty: float) -> to
     seen = torch.tensor(sorted(set(history)), dtype=torch.long)
     before = scores[seen]
     return scores.index_put((seen,), torch.where(before > 0, before / penalty, before * penalty))
+
+
+def discourage(scores: torch.Tensor, answer: Sequence[int], presence: float, frequency: float) -> torch.Tensor:
+    """Take presence + count * frequency off the score of every token of the answer, as OpenAI's API reference defines its
+    presence_penalty and frequency_penalty (platform.openai.com/docs/api-reference/chat/create)."""
+    import torch
+
+    if (presence == 0.0 and frequency == 0.0) or not len(answer):
+        return scores
+    seen, counts = torch.tensor(list(answer), dtype=torch.long).unique(return_counts=True)
+    return scores.index_put((seen,), scores[seen] - presence - frequency * counts)
+
+
+def log_likelihoods(
+    logits: torch.Tensor, token: int, most: int | None
+) -> tuple[()] | tuple[float, tuple[tuple[int, float], ...]]:
+    """Natural logarithms of the model's own probabilities, before any option acts: the token's, and those of the `most` likely ids,
+    best first. Nothing for None."""
+    import torch
+
+    if most is None:
+        return ()
+    logs = torch.log_softmax(logits.detach().float().cpu(), dim=-1)
+    best = torch.topk(logs, most) if most else None
+    return float(logs[token]), () if best is None else tuple(zip(best.indices.tolist(), best.values.tolist()))
 
 
 def distribution(scores: torch.Tensor, options: GenerationOptions) -> torch.Tensor:

@@ -13,15 +13,28 @@ import torch
 from torch import Tensor
 
 from qwenvl.inference.cache import KVCache
+from qwenvl.inference.features import TensorCache, looks_of, visual_tokens, window_tensors
+from qwenvl.inference.loops import loops
 from qwenvl.inference.reply import FinishReason
-from qwenvl.inference.sampling import GenerationOptions, choose_token, new_generator
+from qwenvl.inference.sampling import Constraint, GenerationOptions, choose_token, log_likelihoods, new_generator
 from qwenvl.inference.text_stream import TextStream
 from qwenvl.models.attention import Layout
 from qwenvl.models.rope import ntk_alpha
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.collate import join_windows
 from qwenvl.processing.positions import next_position
-from qwenvl.types import Encoded, Windows
+from qwenvl.types import Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One token of an answer as it is taken: the text that it completes, possibly none, and, where they were asked for, the natural
+    logarithms of its probability and of the most likely tokens', best first."""
+
+    text: str
+    token: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(slots=True)
@@ -29,6 +42,7 @@ class Draft:
     """One answer in the making: what it may still become, and its own source of randomness.
 
     `history` holds the ids that the repetition penalty acts on: the prompt's text tokens (not its placeholders) and the answer's.
+    logprobs: how many of the most likely tokens are told of each, None for none and not the taken one's either.
     """
 
     options: GenerationOptions
@@ -36,6 +50,8 @@ class Draft:
     stop_ids: frozenset[int]
     history: list[int]
     stream: TextStream | None = None
+    constraint: Constraint | None = None
+    logprobs: int | None = None
     tokens: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     generator: torch.Generator = field(init=False)
@@ -43,95 +59,126 @@ class Draft:
     def __post_init__(self) -> None:
         self.generator = new_generator(self.options.seed)
 
-    def choose(self, logits: Tensor) -> str:
-        """Take the next token from logits (vocab,); return the text it completes. Sets finish_reason at the end of the answer.
+    def choose(self, logits: Tensor) -> Piece:
+        """Take the next token from logits (vocab,). Sets finish_reason at the end of the answer.
 
         A stop id is taken but is no part of the answer.
         """
         too_early = self.stop_ids if len(self.tokens) < self.options.min_new_tokens else frozenset[int]()
-        token = choose_token(logits, self.history, self.options, self.generator, too_early)
+        allowed = None if self.constraint is None else self.constraint.mask()
+        token = choose_token(logits, self.history, self.options, self.generator, too_early, allowed, self.tokens)
+        likely = log_likelihoods(logits, token, self.logprobs)
         if token in self.stop_ids:
             self.finish_reason = "stop"
-            return self.stream.finish() if self.stream else ""
+            return Piece(self.stream.finish() if self.stream else "", token, *likely)
+        if self.constraint is not None:
+            self.constraint.accept(token)
         self.tokens.append(token)
         self.history.append(token)
         chunk = self.stream.push(token) if self.stream else ""
-        if self.stream and self.stream.stopped:
-            self.finish_reason = "stop"
-        elif len(self.tokens) >= self.limit:
-            self.finish_reason = "length"
-            chunk += self.stream.finish() if self.stream else ""
-            if self.stream and self.stream.stopped:
-                self.finish_reason = "stop"
-        return chunk
+        self.finish_reason = self._ended()
+        if self.stream and self.finish_reason is not None:
+            chunk += self.stream.finish()
+            self.finish_reason = "stop" if self.stream.stopped else self.finish_reason
+        return Piece(chunk, token, *likely)
+
+    def _ended(self) -> FinishReason | None:
+        """Why no further token is wanted."""
+        if (self.stream and self.stream.stopped) or (self.constraint is not None and self.constraint.done):
+            return "stop"
+        if len(self.tokens) >= self.limit:
+            return "length"
+        # What a grammar admits may well repeat itself; it ends by its own rules.
+        return "repetition" if self.options.stop_loops and self.constraint is None and loops(self.tokens) else None
 
 
 class Session:
-    """N prompts and what follows them. `prefill` once, then `step` with one new token of each sequence.
+    """N prompts and what follows them. `prefill` once, then `step` with one new token of each sequence; sequences of another
+    session may `join` between steps, and any may `leave`.
 
     alphas: dynamic NTK's alpha of each sequence, fixed here from the prompt's own length (a neighbour's length never counts)
     and kept while decoding, as the published code keeps that of its prefill. `room` tokens can follow each prompt.
     """
 
     def __init__(
-        self, model: VisionLanguageModel, prompts: Sequence[Encoded], *, room: int, alphas: Sequence[float] | None = None
+        self, model: VisionLanguageModel, prompts: Sequence[Encoded] = (), *, room: int = 0, alphas: Sequence[float] | None = None
     ) -> None:
         config, weight = model.config.decoder, model.decoder.embed_tokens.weight
         self.model = model
         self.prompts = list(prompts)
         self.alphas = list(alphas) if alphas is not None else [alpha_of(model, len(prompt)) for prompt in prompts]
-        self.next_positions = [0] * len(self.prompts)
-        capacity = max(len(prompt) for prompt in self.prompts) + room
+        # What is decoded next stands after the highest position of the whole prompt on any axis, which may lie within a clip.
+        self.next_positions = [next_position(prompt.position_ids) for prompt in prompts]
+        capacity = max((len(prompt) for prompt in self.prompts), default=0) + room
         self.cache = KVCache(config, len(self.prompts), capacity, dtype=weight.dtype, device=weight.device)
 
     def prefill(self, chunk: int | None = None) -> Tensor:
-        """Logits (N, vocab) after each prompt. With `chunk`, a single prompt is fed in pieces of about so many tokens.
-
-        What is decoded next stands after the highest position of the whole prompt on any axis, which may lie within a clip.
-        """
-        self.next_positions = [next_position(prompt.position_ids) for prompt in self.prompts]
+        """Logits (N, vocab) after each prompt. With `chunk`, a single prompt is fed in pieces of so many tokens."""
         if chunk is None:
-            return self._feed(self.prompts)
+            return self.feed(self.prompts)
         if len(self.prompts) != 1:
             raise ValueError(f"prefill in pieces is for one sequence, not {len(self.prompts)}")
+        visual = visual_tokens(self.model, self.prompts[0], looks_of(self.model, self.prompts[0]), TensorCache(0))
         pieces = split_prompt(self.prompts[0], chunk)
-        return [self._feed([piece]) for piece in pieces][-1]
+        rows = visual.split([len(piece.visual_slots) for piece in pieces])
+        return [self.feed([piece], tokens) for piece, tokens in zip(pieces, rows)][-1]
+
+    @torch.inference_mode()
+    def feed(self, pieces: Sequence[Encoded], visual: Tensor | None = None) -> Tensor:
+        """Run a piece of every prompt through the model; logits (N, vocab) of the last token of each. visual: see `run_model`."""
+        lengths = [len(piece) for piece in pieces]
+        layout = self.cache.extend(lengths)
+        hidden = run_model(self.model, pieces, self.alphas, layout, self.cache, visual)
+        last = torch.tensor(lengths, device=hidden.device).cumsum(0) - 1
+        return self.model.logits(hidden[last]).float()
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int]) -> Tensor:
         """Logits (N, vocab) after one more token of each sequence."""
+        held = list(self.cache.lengths)
         layout = self.cache.extend([1] * len(tokens))
         device = layout.slots.device
         positions = torch.tensor(self.next_positions, device=device).expand(3, -1)
+        try:
+            hidden = self.model(
+                torch.tensor(list(tokens), device=device), positions, layout,
+                cache=self.cache, ntk_alpha=alpha_table(self.alphas, [1] * len(tokens), device), logn=True,
+            )  # fmt: skip
+        except BaseException:
+            self.cache.lengths = held  # as if the step had not been tried: without a sequence or two it may succeed
+            raise
         self.next_positions = [position + 1 for position in self.next_positions]
-        hidden = self.model(
-            torch.tensor(list(tokens), device=device), positions, layout,
-            cache=self.cache, ntk_alpha=alpha_table(self.alphas, [1] * len(tokens), device), logn=True,
-        )  # fmt: skip
         return self.model.logits(hidden).float()
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these sequences only."""
-        if list(rows) == list(range(len(self.alphas))):
-            return
-        self.cache.keep(rows)
-        self.alphas = [self.alphas[row] for row in rows]
-        self.next_positions = [self.next_positions[row] for row in rows]
+    @torch.inference_mode()
+    def join(self, other: Session) -> None:
+        """Go on with the only sequence of another session too, as the last row. The other one is not to be used after that."""
+        row, held = self.cache.open(), other.cache.lengths[0]
+        self.cache.reserve(self.cache.rows, held + 1)
+        self.cache.write(row, other.cache.read(0, 0, held))
+        self.alphas += other.alphas
+        self.next_positions += other.next_positions
 
     @torch.inference_mode()
-    def _feed(self, pieces: Sequence[Encoded]) -> Tensor:
-        """Run a piece of every prompt through the model; logits (N, vocab) of the last token of each."""
-        lengths = [len(piece) for piece in pieces]
-        layout = self.cache.extend(lengths)
-        hidden = run_model(self.model, pieces, self.alphas, layout, self.cache)
-        last = torch.tensor(lengths, device=hidden.device).cumsum(0) - 1
-        return self.model.logits(hidden[last]).float()
+    def leave(self, row: int, spoiled: bool = False) -> None:
+        """Go on without this sequence; the last row takes its place. `spoiled` as in `KVCache.close`."""
+        last = len(self.alphas) - 1
+        if row != last:
+            self.cache.move(last, row)
+            self.alphas[row], self.next_positions[row] = self.alphas[last], self.next_positions[last]
+        self.cache.close(spoiled)
+        self.alphas.pop()
+        self.next_positions.pop()
 
 
 def run_model(
-    model: VisionLanguageModel, pieces: Sequence[Encoded], alphas: Sequence[float], layout: Layout, cache: KVCache | None = None
-) -> Tensor:
-    """Hidden states (T, D) of packed pieces in evaluation: with dynamic NTK and logn, without gradients."""
+    model: VisionLanguageModel, pieces: Sequence[Encoded], alphas: Sequence[float], layout: Layout, cache: KVCache | None = None,
+    visual: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Hidden states (T, D) of packed pieces in evaluation: with dynamic NTK and logn, without gradients.
+
+    visual (V, D): the visual tokens of all pieces, which then need no patches; by default the tower makes them of the patches.
+    """
     device = model.decoder.embed_tokens.weight.device
     lengths = [len(piece) for piece in pieces]
     starts = np.cumsum([0, *lengths[:-1]])
@@ -152,17 +199,11 @@ def run_model(
             grids=torch.from_numpy(np.concatenate([piece.grids for piece in with_pictures])) if with_pictures else None,
             visual_slots=join([piece.visual_slots + start for piece, start in zip(pieces, starts)]),
             windows=window_tensors(join_windows(with_pictures), device),
+            visual=visual,
             cache=cache,
             ntk_alpha=alpha_table(alphas, lengths, device),
             logn=True,
         )
-
-
-def window_tensors(windows: Windows | None, device: torch.device) -> Windows | None:
-    """The windows of an Encoded as the model takes them."""
-    if windows is None:
-        return None
-    return Windows(torch.from_numpy(windows.order).to(device), torch.from_numpy(windows.lengths).to(device))
 
 
 def alpha_table(alphas: Sequence[float], lengths: Sequence[int], device: torch.device) -> Tensor | None:
@@ -178,58 +219,37 @@ def alpha_of(model: VisionLanguageModel, length: int) -> float:
     return ntk_alpha(length, decoder.trained_length) if decoder.use_dynamic_ntk else 1.0
 
 
-def decode(session: Session, drafts: Sequence[Draft]) -> Iterator[tuple[int, str]]:
-    """Prefill and step until every draft is finished; yields (index of the draft, text) for every token taken."""
+def decode(session: Session, drafts: Sequence[Draft]) -> Iterator[tuple[int, Piece]]:
+    """Prefill and step until every draft is finished; yields (index of the draft, piece) for every token taken."""
     active = list(range(len(drafts)))
     logits = session.prefill()
     while True:
         for row, index in enumerate(active):
             yield index, drafts[index].choose(logits[row])
-        alive = [row for row, index in enumerate(active) if drafts[index].finish_reason is None]
-        if not alive:
+        for row in reversed(range(len(active))):
+            if drafts[active[row]].finish_reason is not None:
+                session.leave(row)
+                active[row] = active[-1]
+                active.pop()
+        if not active:
             return
-        session.keep(alive)
-        active = [active[row] for row in alive]
         logits = session.step([drafts[index].tokens[-1] for index in active])
 
 
-def split_prompt(prompt: Encoded, chunk: int) -> list[Encoded]:
-    """Cut a prompt into pieces of at least `chunk` tokens (the last may be shorter), never inside the placeholders of a picture or
-    clip."""
-    slots = prompt.visual_slots
-    runs = np.split(slots, np.flatnonzero(np.diff(slots) != 1) + 1) if len(slots) else []
-    patch_ends = np.cumsum(prompt.grids.prod(axis=1)) if len(runs) else np.zeros(0, dtype=np.int64)
-    pieces, start = [], 0
-    while start < len(prompt):
-        end = min(start + chunk, len(prompt))
-        inside = [run for run in runs if run[0] < end <= run[-1]]
-        end = int(inside[0][-1]) + 1 if inside else end
-        first, last = (sum(int(run[0]) < edge for run in runs) for edge in (start, end))
-        patches = slice(int(patch_ends[first - 1]) if first else 0, int(patch_ends[last - 1]) if last else 0)
+def split_prompt(prompt: Encoded, chunk: int, start: int = 0) -> list[Encoded]:
+    """What follows the first `start` tokens of a prompt, in pieces of `chunk` tokens, the last maybe shorter.
+
+    The pieces bring no patches: pictures may be cut, so their visual tokens go with the pieces, as many as each has slots.
+    """
+    none = {"patches": prompt.patches[:0], "grids": prompt.grids[:0], "windows": None, "image_sizes": ()}
+    pieces = []
+    for begin in range(start, len(prompt), chunk):
+        part = slice(begin, begin + chunk)
+        first, last = np.searchsorted(prompt.visual_slots, [begin, begin + chunk])
         pieces.append(
             prompt.with_(
-                input_ids=prompt.input_ids[start:end],
-                labels=prompt.labels[start:end],
-                position_ids=prompt.position_ids[:, start:end],
-                patches=prompt.patches[patches],
-                grids=prompt.grids[first:last],
-                windows=_windows_of(prompt, patches),
-                visual_slots=slots[(slots >= start) & (slots < end)] - start,
-                image_sizes=prompt.image_sizes[first:last],
+                input_ids=prompt.input_ids[part], labels=prompt.labels[part], position_ids=prompt.position_ids[:, part],
+                visual_slots=prompt.visual_slots[first:last] - begin, **none,
             )
-        )
-        start = end
+        )  # fmt: skip
     return pieces
-
-
-def _windows_of(prompt: Encoded, patches: slice) -> Windows | None:
-    """The windows of those whole pictures of a prompt. A window stays inside its picture, so pictures come one after the other
-    in window order too."""
-    windows = prompt.windows
-    if windows is None or not len(windows.order):
-        return windows
-    per_unit = len(prompt.patches) // len(windows.order)
-    units = slice(patches.start // per_unit, patches.stop // per_unit)
-    ends = np.cumsum(windows.lengths)
-    inside = (ends > patches.start) & (ends <= patches.stop)
-    return Windows(windows.order[units] - units.start, windows.lengths[inside])

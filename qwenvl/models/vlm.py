@@ -56,22 +56,25 @@ class VisionLanguageModel(nn.Module):
         visual_slots: Tensor | None = None,
         patch_features: Tensor | None = None,
         windows: Windows | None = None,
+        visual: Tensor | None = None,
         cache: LayerCache | None = None,
         ntk_alpha: Tensor | None = None,
         logn: bool = False,
     ) -> Tensor:
         """input_ids (T,), position_ids (3, T) -> hidden states (T, D) after the final norm.
 
-        visual_slots (V,) say which rows of the sequence the visual tokens replace. ntk_alpha (T,) and logn belong to evaluation
-        beyond the trained length, never to training. Raises ValueError if slots and visual tokens differ in number.
+        visual_slots (V,) say which rows of the sequence the visual tokens replace: those of the patches, or `visual` (V, D), where
+        a caller has them already (a cache of features, the rest of a picture whose beginning was fed before). ntk_alpha (T,) and
+        logn belong to evaluation beyond the trained length, never to training. Raises ValueError if slots and visual tokens differ
+        in number.
         """
         decoder = self.config.decoder
         x = self.decoder.embed(input_ids)
-        if patches is not None and grids is not None and visual_slots is not None and len(grids):
+        if visual is None and patches is not None and grids is not None and len(grids):
             visual = self.visual(patches, grids, patch_features, windows)
+        if visual is not None and visual_slots is not None:
             if len(visual) != len(visual_slots):
-                counts = f"{len(visual_slots)} placeholders in the text, {len(visual)} visual tokens"
-                raise ValueError(f"{counts} from {len(grids)} pictures")
+                raise ValueError(f"{len(visual_slots)} placeholders in the text, {len(visual)} visual tokens")
             x = x.index_copy(0, visual_slots, visual.to(x.dtype))
         elif self.training:
             x = x + 0.0 * self._dummy_visual().mean().to(x.dtype)

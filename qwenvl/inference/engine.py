@@ -1,0 +1,316 @@
+"""Many conversations at once: requests join and leave between the steps of one batch, and what they share is read once.
+
+A worker thread owns the model. Between two steps of the running batch it reads a bounded piece of the prompts that wait, so that a
+long one holds nobody up for longer than a piece takes; requests begin in the order in which they came, so that none waits for ever.
+Under greedy decoding in float32 every answer is what it would be alone, token for token.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qwenvl.inference.features import TensorCache, looks_of, visual_tokens
+from qwenvl.inference.model import QwenVL
+from qwenvl.inference.prefixes import BLOCK, Prefixes, block_names
+from qwenvl.inference.reply import Reply
+from qwenvl.inference.requests import (
+    Cancelled,
+    DeadlineError,
+    Draining,
+    EngineLimits,
+    EngineStats,
+    Event,
+    Overloaded,
+    RequestError,
+    Ticket,
+)
+from qwenvl.inference.sampling import Constraint, GenerationOptions
+from qwenvl.inference.session import Session, split_prompt
+from qwenvl.types import Encoded, QwenVLError
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A prompt being read: its own one-row session, and what is left of it."""
+
+    ticket: Ticket
+    session: Session
+    pieces: deque[Encoded]
+    visual: Tensor
+
+
+class Engine:
+    """A model that answers many at once. `submit` from any thread; `close`, or `drain` and then close, at the end."""
+
+    def __init__(self, model: QwenVL, limits: EngineLimits | None = None) -> None:
+        self.model = model
+        self.limits = limits = limits or EngineLimits()
+        self.cache_bytes = limits.cache_bytes if limits.cache_bytes is not None else _free_bytes(model.device) // 4
+        self._prefixes = Prefixes(limits.prefix_bytes)
+        self._features = TensorCache(limits.feature_bytes)
+        self._session = Session(model.model)
+        self._waiting: deque[Ticket] = deque()
+        self._reading: _Reading | None = None
+        self._running: list[Ticket] = []
+        """Row by row of the session."""
+        self._stats = EngineStats()
+        self._changed = threading.Condition()
+        self._draining = self._closed = False
+        self._seconds_each = 1.0
+        """A moving average of how long a request ran, for `retry_after`."""
+        self._thread = threading.Thread(target=self._work, name=f"engine {model.name}", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self, prompt: Encoded, options: GenerationOptions | None = None, *, deadline: float | None = None,
+        constraint: Constraint | None = None, logprobs: int | None = None, deliver: Callable[[Event], None] | None = None,
+    ) -> Ticket:  # fmt: skip
+        """Have a prompt answered. deadline: seconds from now, after which the answer is not wanted any more; constraint: what the
+        answer must look like; logprobs: how many likely tokens are told beside each; deliver: called on the engine's thread with
+        every event, instead of iterating the ticket; it must not block.
+
+        Raises Overloaded, Draining, ContextError for a prompt that leaves no room for an answer, QwenVLError for one that this
+        engine has no memory for.
+        """
+        draft = self.model.draft(prompt, options or GenerationOptions(), constraint, logprobs)
+        ticket = Ticket(prompt, draft, None if deadline is None else time.monotonic() + deadline, deliver)
+        if (wanted := self._bytes(1, ticket.needs)) > self.cache_bytes:
+            room = self.cache_bytes // self._bytes(1, 1) - len(prompt)
+            advice = f"set max_tokens to {room} or less" if room > 0 else "shorten the prompt, or give the server more memory"
+            raise QwenVLError(
+                f"the prompt of {len(prompt)} tokens and an answer of up to {draft.limit} need {wanted / 2**20:.0f} MB of keys and "
+                f"values, but there are {self.cache_bytes / 2**20:.0f} MB; {advice}"
+            )
+        with self._changed:
+            if self._draining or self._closed:
+                raise Draining("the server is shutting down; ask another one")
+            waiting = len(self._waiting)
+            if waiting >= self.limits.queued + max(self.limits.running - len(self._running) - (self._reading is not None), 0):
+                raise Overloaded(waiting, min(max(self._seconds_each * waiting / self.limits.running, 1.0), 60.0))
+            self._waiting.append(ticket)
+            self._changed.notify_all()
+        return ticket
+
+    def stats(self) -> EngineStats:
+        """A snapshot."""
+        cache = self._session.cache
+        return replace(
+            self._stats,
+            running=len(self._running) + (self._reading is not None),
+            queued=len(self._waiting),
+            cache_bytes=sum(held.nbytes for held in (*cache.keys, *cache.values)),
+            prefix=self._prefixes.blocks.counts(),
+            feature=self._features.counts(),
+        )
+
+    def drain(self, timeout: float) -> bool:
+        """Take no further requests and wait for those that were taken; whether they all ended in time."""
+        with self._changed:
+            self._draining = True
+            return self._changed.wait_for(self._idle, timeout)
+
+    def close(self) -> None:
+        """Stop. Requests that are not finished end with Draining."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # All below runs on the worker's thread.
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                if self._idle():
+                    self._changed.notify_all()  # for drain()
+                self._changed.wait_for(lambda: self._closed or not self._idle())
+                if self._closed:
+                    break
+            with torch.inference_mode():
+                self._drop()
+                left = self.limits.prefill_chunk
+                while left > 0 and (self._reading or self._admit()):
+                    left -= self._read()
+                self._step()
+        for ticket in self._all():
+            ticket.deliver(Draining("the server is shutting down; ask another one"))
+
+    def _idle(self) -> bool:
+        return not (self._waiting or self._reading or self._running)
+
+    def _all(self) -> list[Ticket]:
+        reading = [self._reading.ticket] if self._reading else []
+        return [*self._running, *reading, *self._waiting]
+
+    def _drop(self) -> None:
+        """End what nobody waits for, and what is late."""
+        now = time.monotonic()
+        for ticket in self._all():
+            if ticket.cancelled:
+                self._stats.cancelled += 1
+                self._end(ticket, Cancelled("the request was cancelled"))
+            elif ticket.deadline is not None and now > ticket.deadline:
+                self._stats.failed += 1
+                done = f"{len(ticket.draft.tokens)} tokens were written" if ticket.began else "it was still waiting"
+                self._end(ticket, DeadlineError(f"the answer was not finished in time; {done}"))
+
+    def _admit(self) -> bool:
+        """Begin with the first that waits, if there is one and it finds room; whether it did."""
+        if not self._waiting or len(self._running) >= self.limits.running:
+            return False
+        ticket = self._waiting[0]
+        longest = max([ticket.needs, *(other.needs for other in self._running)])
+        if self._running and self._bytes(len(self._running) + 1, longest) > self.cache_bytes:
+            return False
+        with self._changed:
+            self._waiting.popleft()
+        ticket.began = time.monotonic()
+        try:
+            self._reading = self._begin(ticket)
+        except Exception as error:  # whatever a request does to the model, the others go on
+            self._fail(ticket, error)
+        return True
+
+    def _begin(self, ticket: Ticket) -> _Reading:
+        """Find what is known already of a prompt, and have its other pictures looked at."""
+        prompt, model = ticket.prompt, self.model.model
+        looks = ticket.looks = looks_of(model, prompt)
+        session = Session(model, [prompt])
+        names = block_names(prompt.input_ids, prompt.position_ids, prompt.visual_slots, looks, session.alphas[0])
+        # The last token is always read, for what follows it.
+        start = self._prefixes.fill(session.cache, 0, names[: (len(prompt) - 1) // BLOCK])
+        seen = int(np.searchsorted(prompt.visual_slots, start))
+        fresh = [look for look in looks if look.tokens.stop > seen]
+        visual = visual_tokens(model, prompt, fresh, self._features)
+        ticket.cached_tokens = start
+        skipped = seen - fresh[0].tokens.start if fresh else 0
+        pieces = deque(split_prompt(prompt, self.limits.prefill_chunk, start))
+        ticket.prompt = prompt.with_(patches=prompt.patches[:0].copy())  # seen; they are the most of what a request holds
+        return _Reading(ticket, session, pieces, visual[skipped:])
+
+    def _read(self) -> int:
+        """Read one piece of the prompt that is being read, if one is; after the last, its sequence joins those that run. The tokens
+        read."""
+        if (reading := self._reading) is None:
+            return 0
+        ticket, session = reading.ticket, reading.session
+        piece = reading.pieces.popleft()
+        try:
+            count = len(piece.visual_slots)
+            visual, reading.visual = reading.visual[:count], reading.visual[count:]
+            session.cache.reserve(1, len(ticket.prompt))
+            logits = session.feed([piece], visual if count else None)
+            if reading.pieces:
+                return len(piece)
+            self._prefixes.take(session.cache, 0, self._names(ticket, session.alphas[0]))
+            self._session.join(session)
+        except Exception as error:
+            self._fail(ticket, error)
+            return len(piece)
+        self._reading = None
+        self._running.append(ticket)
+        self._stats.tokens_in += len(ticket.prompt)
+        self._stats.image_tokens += len(ticket.prompt.visual_slots)
+        self._stats.cached_tokens += ticket.cached_tokens
+        self._choose(len(self._running) - 1, logits[0])
+        return len(piece)
+
+    def _step(self) -> None:
+        """One more token of every running sequence."""
+        while self._running:
+            try:
+                self._session.cache.reserve(self._session.cache.rows, max(self._session.cache.lengths) + 1)
+                logits = self._session.step([ticket.draft.tokens[-1] for ticket in self._running])
+                break
+            except Exception as error:  # out of memory, most likely: without the one that came last the others may go on
+                self._fail(self._running[-1], error)
+        else:
+            return
+        self._stats.steps += 1
+        for row in reversed(range(len(self._running))):
+            self._choose(row, logits[row])
+
+    def _choose(self, row: int, logits: Tensor) -> None:
+        """Take a sequence's next token; let it go where that was its last."""
+        ticket = self._running[row]
+        try:
+            piece = ticket.draft.choose(logits)
+            self._stats.tokens_out += 1
+            ticket.deliver(piece)
+            if ticket.draft.finish_reason is None:
+                return
+            reply = self.model.reply(ticket.prompt, ticket.draft, ticket.cached_tokens)
+        except Exception as error:
+            self._fail(ticket, error, spoiled=not bool(torch.isfinite(logits).all()))
+            return
+        # For the conversation's next turn.
+        self._prefixes.take(self._session.cache, row, self._names(ticket, self._session.alphas[row]))
+        self._stats.finished += 1
+        seconds = time.monotonic() - (ticket.began or 0.0)
+        self._seconds_each += 0.1 * (seconds - self._seconds_each)
+        self._end(ticket, reply)
+
+    def _names(self, ticket: Ticket, alpha: float) -> list[bytes]:
+        """Names of the blocks of a prompt and what was answered to it."""
+        prompt, said = ticket.prompt, np.array(ticket.draft.tokens, dtype=np.int64)
+        follow = np.broadcast_to(int(prompt.position_ids.max()) + 1 + np.arange(len(said)), (3, len(said)))
+        ids, positions = np.concatenate([prompt.input_ids, said]), np.concatenate([prompt.position_ids, follow], axis=1)
+        return block_names(ids, positions, prompt.visual_slots, ticket.looks, alpha)
+
+    def _fail(self, ticket: Ticket, error: Exception, spoiled: bool = True) -> None:
+        self._stats.failed += 1
+        known = isinstance(error, QwenVLError)
+        told = error if known else RequestError(f"the request failed: {' '.join(str(error).split()) or type(error).__name__}")
+        assert isinstance(told, QwenVLError)
+        self._end(ticket, told, spoiled)
+
+    def _end(self, ticket: Ticket, event: Reply | QwenVLError, spoiled: bool = False) -> None:
+        """Let a request go, wherever it is, and tell how it ended."""
+        if ticket in self._running:
+            row = self._running.index(ticket)
+            self._session.leave(row, spoiled)
+            self._running[row] = self._running[-1]
+            self._running.pop()
+        elif self._reading and self._reading.ticket is ticket:
+            self._reading = None
+        else:
+            with self._changed:
+                if ticket in self._waiting:
+                    self._waiting.remove(ticket)
+        try:
+            ticket.deliver(event)
+        except Exception:  # noqa: S110 (whoever listened is gone, and nobody is left to tell)
+            pass
+
+    def _bytes(self, rows: int, slots: int) -> int:
+        """Bytes of the keys and values of so many rows."""
+        config = self.model.config.decoder
+        per_slot = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * self.model.dtype.itemsize
+        return rows * slots * per_slot
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Memory that is free now, on the device where the cache will be."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            found = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+        return found["MemAvailable"] * 1024
+    except (OSError, KeyError, ValueError):
+        return 8 * 2**30  # not Linux: what any machine of these days has
+
