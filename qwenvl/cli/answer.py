@@ -179,6 +179,8 @@ def show_found(reply: Reply, out: TextIO, style: Style = "chat") -> None:
         print(f"({numbers} outside of the picture, moved to its edge)", file=sys.stderr)
     if reply.finish_reason == "length":
         print(f"(cut after {reply.usage.completion_tokens} tokens; --max-new-tokens allows more)", file=sys.stderr)
+    if reply.finish_reason == "repetition":
+        print("(stopped: the answer went on repeating itself; --repetition-penalty 1.1 may help)", file=sys.stderr)
 
 
 def _why_nothing(reply: Reply, style: Style) -> str:

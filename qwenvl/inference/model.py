@@ -9,6 +9,7 @@ Shape letters: T tokens, P patches, V visual tokens, n pictures.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -45,6 +46,7 @@ from qwenvl.processing.tokenizer import Tokenizer, TokenizerError
 from qwenvl.processing.video import KeptClips, ready_video
 from qwenvl.runtime import resolve_device, resolve_dtype
 from qwenvl.types import Encoded, QwenVLError, Sample, Style, VideoPart
+from qwenvl.weights.adapters import load_adapter
 from qwenvl.weights.hub import resolve
 from qwenvl.weights.io import load_model, read_config
 
@@ -89,6 +91,14 @@ class QwenVL:
         self.name = name
         self.style: Style = STYLES.get(self.generation_config.get("chat_format", "chatml"), "chat")
         self.processor = _processor(model.config, spec, tokenizer, markup, name) if tokenizer is not None else None
+
+    def with_adapter(self, folder: str | Path, name: str) -> QwenVL:
+        """The model with a LoRA adapter in PEFT's files, under a name of its own. Both have the same weights in memory, but for
+        those that the adapter brings; this one stays as it is. Raises WeightsError for files that are no adapter of it."""
+        shared = {id(tensor): tensor for tensor in (*self.model.parameters(), *self.model.buffers())}
+        adapted = copy.deepcopy(self.model, shared)
+        load_adapter(adapted, folder)
+        return QwenVL(adapted, self.spec, self.markup, self.tokenizer, self.generation_config, name)
 
     @property
     def config(self) -> ModelConfig:

@@ -113,8 +113,11 @@ def load_adapter(model: VisionLanguageModel, folder: str | Path) -> list[str]:
             layer.lora_a.data.copy_(a)
             layer.lora_b.data.copy_(rows)
             made[name] = layer
+    held = model.state_dict()
     for name, tensor in whole.items():
-        model.load_state_dict(names.entries[name].to_ours(tensor), strict=False)
+        # Assigned, not copied: another model may share what was there before.
+        ours = {own: value.to(held[own]).clone() for own, value in names.entries[name].to_ours(tensor).items()}
+        model.load_state_dict(ours, strict=False, assign=True)
     for name, layer in made.items():
         put_layer(model, name, layer)
     return list(made)

@@ -12,6 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from qwenvl.families import get_family
+from qwenvl.families.spec import Markup
+from qwenvl.inference.model import QwenVL
 from qwenvl.inference.session import run_model
 from qwenvl.models.attention import PackedLayout
 from qwenvl.models.lora import adapters, add_lora, merge_lora, plain_name
@@ -155,3 +158,22 @@ def test_a_model_without_adapters_and_a_folder_without_one_say_so(tmp_path: Path
         load_adapter(adapted("decoder.*.up_proj"), tmp_path)
     with pytest.raises(WeightsError, match=r"'decoder\.norm' is no parameter"):
         save_adapter(adapted("decoder.*.up_proj"), tmp_path, "base", ["decoder.norm"])
+
+
+def test_several_adapters_stand_on_one_set_of_weights(tmp_path: Path) -> None:
+    """Each by its name, beside the model without; what an adapter brings whole is its own."""
+    adapter = adapted("decoder.*.up_proj")
+    with torch.no_grad():
+        adapter.decoder.norm.weight.add_(1.0)
+    save_adapter(adapter, tmp_path, "base", trained_whole=("decoder.norm.weight",))
+    base = QwenVL(tiny_model(), get_family("qwen_vl"), Markup(), name="base")
+    before = logits(base.model)
+    held = sum(tensor.nbytes for tensor in base.model.parameters())
+    one = base.with_adapter(tmp_path, "one")
+    torch.testing.assert_close(logits(one.model), logits(adapter), rtol=0, atol=1e-5)
+    assert torch.equal(logits(base.model), before) and (logits(one.model) - before).abs().max() > 0.1
+    theirs = {tensor.data_ptr() for tensor in base.model.parameters()}
+    own = sum(tensor.nbytes for tensor in one.model.parameters() if tensor.data_ptr() not in theirs)
+    assert own < held / 10
+    with pytest.raises(WeightsError, match="has adapters already"):
+        one.with_adapter(tmp_path, "two")
