@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import attention, decode, encode, head, native, packer, training, training_gpu
+from benchmarks import attention, decode, encode, head, native, packer, serving, training, training_gpu
 from benchmarks.harness import Item, Report, Result, measure, pin_to_one_core, probe
 from qwenvl.runtime import atomic_write, environment
 
 SUITES: dict[str, Callable[[bool], Iterable[Item]]] = {
     "encode": encode.cases, "native": native.cases, "decode": decode.cases, "attention": attention.cases,
-    "training": training.cases, "head": head.cases, "packer": packer.cases,
+    "training": training.cases, "head": head.cases, "packer": packer.cases, "serving": serving.cases,
 }  # fmt: skip
 
 # With --check, a peer may be this much faster before the run fails: what repeated runs on a shared machine differ by.

@@ -34,18 +34,15 @@ def build(family: str) -> qwenvl.QwenVL:
     return qwenvl.QwenVL(tiny_model(config), get_family(family), Markup(), name=family)
 
 
-def pictured(model: qwenvl.QwenVL, mix: Sequence[int | Visual], seed: int) -> Encoded:
-    return document(model.config, mix, seed)
-
-
 def prompts_of(model: qwenvl.QwenVL) -> list[Encoded]:
     """Text of many lengths, some beyond the trained one, and pictures between words."""
     texts = [random_prompt(model.config, length, seed=length) for length in (1, 2, 9, TRAINED_LENGTH + 3, 2 * BLOCK + 5, BLOCK)]
-    grid = (1, 2, 2) if model.config.vision.image_size is not None else (1, 6, 10)
     if model.config.vision.image_size is not None:
         side = model.config.vision.image_size // model.config.vision.patch_size
-        grid = (1, side, side)
-    pictures = [pictured(model, (3, Visual(grid), 4, Visual(grid), 5), seed) for seed in (1, 2)]
+        seen = [Visual((1, side, side)), Visual((1, side, side))]
+    else:
+        seen = [Visual((1, 6, 10)), Visual((7, 4, 2), 1.0)]  # a picture, and a clip
+    pictures = [document(model.config, (3, seen[0], 4, seen[1], 5), seed) for seed in (1, 2)]
     return [one for pair in zip(texts, (pictures * 3)) for one in pair]
 
 
@@ -112,7 +109,7 @@ def test_the_next_turn_reads_only_what_is_new_unless_its_length_changes_alpha(mo
 def test_a_block_s_name_follows_from_ids_positions_pictures_and_alpha(model: qwenvl.QwenVL) -> None:
     side = model.config.vision.image_size // model.config.vision.patch_size  # type: ignore[operator]
     mix = (3, Visual((1, side, side)), 2 * BLOCK)
-    one, other = pictured(model, mix, 1), pictured(model, mix, 2)
+    one, other = document(model.config, mix, 1), document(model.config, mix, 2)
     other = one.with_(patches=other.patches)
 
     def names(prompt: Encoded, alpha: float = 1.0) -> list[bytes]:
