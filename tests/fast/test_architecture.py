@@ -31,7 +31,7 @@ BELOW: dict[str, set[str]] = {
     # Held-out scenes are drawn, not read from files, so the evaluation knows the generator.
     "eval": ANSWERING | {"data"},
     "serve": ANSWERING,
-    "agent": ANSWERING,
+    "agent": ANSWERING | {"data"},  # steps are told in the words that data/formats.py trains on; the report is an html_page
     # Not eval: an evaluation during training is a callable that cli passes in.
     "train": ANSWERING | {"data"},
     "cli": ANSWERING | {"data", "eval", "serve", "agent", "train"},

@@ -6,7 +6,7 @@ has its answer begun for it; `qwen2_vl` and `qwen_vl` ask those models for a box
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,77 +20,13 @@ from qwenvl.eval.scorers.places import click
 from qwenvl.eval.task import Decoding
 from qwenvl.eval.tasks.grounding import boxed, clamped
 from qwenvl.families.spec import ChatRules
-from qwenvl.processing.actions import SCREEN
+from qwenvl.processing.actions import COMPUTER_USE, around_screen
 from qwenvl.processing.image import picture_size
 from qwenvl.processing.tools import tools_text
-from qwenvl.types import CoordinatesPart, ImagePart, Message, Region, TextPart
+from qwenvl.types import ImagePart, Message
 
 SEECLICK = "njucckevin/SeeClick @ 0ef37ac, pretrain/screenspot_test.py"
 PRO = "likaixin2000/ScreenSpot-Pro-GUI-Grounding @ bd8bbbb"
-
-_ACTIONS = {
-    "key": "Performs key down presses on the arguments passed in order, then performs key releases in reverse order.",
-    "type": "Type a string of text on the keyboard.",
-    "mouse_move": "Move the cursor to a specified (x, y) pixel coordinate on the screen.",
-    "left_click": "Click the left mouse button.",
-    "left_click_drag": "Click and drag the cursor to a specified (x, y) pixel coordinate on the screen.",
-    "right_click": "Click the right mouse button.",
-    "middle_click": "Click the middle mouse button.",
-    "double_click": "Double-click the left mouse button.",
-    "scroll": "Performs a scroll of the mouse scroll wheel.",
-    "wait": "Wait specified seconds for the change to happen.",
-    "terminate": "Terminate the current task and report its completion status.",
-}
-
-COMPUTER_USE: Mapping[str, Any] = {
-    "name_for_human": "computer_use",
-    "name": "computer_use",
-    "description": "Use a mouse and keyboard to interact with a computer, and take screenshots.\n"
-    "* This is an interface to a desktop GUI. You do not have access to a terminal or applications menu. You must click on desktop "
-    "icons to start applications.\n"
-    "* Some applications may take time to start or process actions, so you may need to wait and take successive screenshots to see "
-    "the results of your actions. E.g. if you click on Firefox and a window doesn't open, try wait and taking another screenshot.\n"
-    f"* The screen's resolution is {SCREEN}.\n"
-    "* Whenever you intend to move the cursor to click on an element like an icon, you should consult a screenshot to determine "
-    "the coordinates of the element before moving the cursor.\n"
-    "* If you tried clicking on a program or link but it failed to load, even after waiting, try adjusting your cursor position so "
-    "that the tip of the cursor visually falls on the element that you want to click.\n"
-    "* Make sure to click any buttons, links, icons, etc with the cursor tip in the center of the element. Don't click boxes on "
-    "their edges unless asked.",
-    "parameters": {
-        "properties": {
-            "action": {
-                "description": "The action to perform. The available actions are:\n"
-                + "\n".join(f"* `{name}`: {does}" for name, does in _ACTIONS.items()),
-                "enum": list(_ACTIONS),
-                "type": "string",
-            },
-            "keys": {"description": "Required only by `action=key`.", "type": "array"},
-            "text": {"description": "Required only by `action=type`.", "type": "string"},
-            "coordinate": {
-                "description": "(x, y): The x (pixels from the left edge) and y (pixels from the top edge) coordinates to move the "
-                "mouse to. Required only by `action=mouse_move` and `action=left_click_drag`.",
-                "type": "array",
-            },
-            "pixels": {
-                "description": "The amount of scrolling to perform. Positive values scroll up, negative values scroll down. "
-                "Required only by `action=scroll`.",
-                "type": "number",
-            },
-            "time": {"description": "The seconds to wait. Required only by `action=wait`.", "type": "number"},
-            "status": {
-                "description": "The status of the task. Required only by `action=terminate`.",
-                "type": "string",
-                "enum": ["success", "failure"],
-            },
-        },
-        "required": ["action"],
-        "type": "object",
-    },
-    "args_format": "Format the arguments as a JSON object.",
-}
-"""The computer of Qwen2.5-VL's cookbook (cookbooks/utils/agent_function_call.py of QwenLM/Qwen2.5-VL @ f0af299)."""
-
 
 @dataclass(frozen=True, slots=True)
 class ComputerPrompt(Prompt):
@@ -101,9 +37,7 @@ class ComputerPrompt(Prompt):
 
     def opening(self, item: Item) -> list[Message]:
         told = f"{ChatRules().system}\n\n\n{tools_text([COMPUTER_USE])}".replace("\\n", "\n")
-        before, after = told.split(SCREEN)
-        corner = CoordinatesPart(Region("point", ((1.0, 1.0),)), "x")
-        return [Message("system", (TextPart(before), corner, TextPart(after)))]
+        return [Message("system", around_screen(told))]
 
 
 PROMPTS: dict[str, Prompt] = {
