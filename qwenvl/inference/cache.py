@@ -40,22 +40,26 @@ class KVCache:
         """Sequences that there is room for."""
         return self.keys[0].shape[0]
 
-    def reserve(self, rows: int, capacity: int) -> None:
-        """Grow to at least so many rows and slots, either by doubling, so that growing costs little in all."""
-        rows = self.rows if rows <= self.rows else max(rows, 2 * self.rows)
-        capacity = self.capacity if capacity <= self.capacity else max(capacity, 2 * self.capacity)
-        if (rows, capacity) == (self.rows, self.capacity):
+    def reserve(self, rows: int, capacity: int, most: int | None = None) -> None:
+        """Have at least so many rows and slots, counting those in use. What has to grow gets twice what it needs, so that growing
+        costs little in all, unless rows times slots were more than `most`; what had grown for sequences that have left shrinks
+        then, or one long answer would make room for its length in every row for ever."""
+        if rows <= self.rows and capacity <= self.capacity:
             return
-        held = max(self.lengths, default=0)
+        used, held = len(self.lengths), max(self.lengths, default=0)
+        rows, capacity = max(rows, used), max(capacity, held)
+        ample = (max(rows, 2 * used), max(capacity, 2 * held))
+        if most is None or ample[0] * ample[1] <= most:
+            rows, capacity = ample
         for whole in (self.keys, self.values):
             for layer, old in enumerate(whole):  # one layer after the other: the old and the new cache are never both whole
                 new = old.new_zeros(rows, old.shape[1], capacity, old.shape[3])
-                new[: len(self.lengths), :, :held] = old[: len(self.lengths), :, :held]
+                new[:used, :, :held] = old[:used, :, :held]
                 whole[layer] = new
 
-    def open(self) -> int:
-        """The row of one more, empty sequence; the cache grows where none is free."""
-        self.reserve(len(self.lengths) + 1, self.capacity)
+    def open(self, capacity: int, most: int | None = None) -> int:
+        """The row of one more, empty sequence with room for so many tokens; `most` as in `reserve`."""
+        self.reserve(len(self.lengths) + 1, capacity, most)
         self.lengths.append(0)
         return len(self.lengths) - 1
 

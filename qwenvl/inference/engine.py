@@ -54,6 +54,7 @@ class Engine:
         self.model = model
         self.limits = limits = limits or EngineLimits()
         self.cache_bytes = limits.cache_bytes if limits.cache_bytes is not None else _free_bytes(model.device) // 4
+        self._slots = self.cache_bytes // self._bytes(1, 1)
         self._prefixes = Prefixes(limits.prefix_bytes)
         self._features = TensorCache(limits.feature_bytes)
         self._session = Session(model.model)
@@ -83,7 +84,7 @@ class Engine:
         draft = self.model.draft(prompt, options or GenerationOptions(), constraint, logprobs)
         ticket = Ticket(prompt, draft, None if deadline is None else time.monotonic() + deadline, deliver)
         if (wanted := self._bytes(1, ticket.needs)) > self.cache_bytes:
-            room = self.cache_bytes // self._bytes(1, 1) - len(prompt)
+            room = self._slots - len(prompt)
             advice = f"set max_tokens to {room} or less" if room > 0 else "shorten the prompt, or give the server more memory"
             raise QwenVLError(
                 f"the prompt of {len(prompt)} tokens and an answer of up to {draft.limit} need {wanted / 2**20:.0f} MB of keys and "
@@ -217,7 +218,7 @@ class Engine:
             if reading.pieces:
                 return len(piece)
             self._prefixes.take(session.cache, 0, self._names(ticket, session.alphas[0]))
-            self._session.join(session)
+            self._session.join(session, self._slots)
         except Exception as error:
             self._fail(ticket, error)
             return len(piece)
@@ -233,7 +234,7 @@ class Engine:
         """One more token of every running sequence."""
         while self._running:
             try:
-                self._session.cache.reserve(self._session.cache.rows, max(self._session.cache.lengths) + 1)
+                self._session.cache.reserve(len(self._running), max(self._session.cache.lengths) + 1, self._slots)
                 logits = self._session.step([ticket.draft.tokens[-1] for ticket in self._running])
                 break
             except Exception as error:  # out of memory, most likely: without the one that came last the others may go on

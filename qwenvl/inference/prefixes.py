@@ -50,7 +50,7 @@ class Prefixes:
         # From the last to the first: what is let go first is then an end, since what follows a lost beginning is lost as well.
         held = [block for name in reversed(names[:count]) if (block := self.blocks.get(name)) is not None][::-1]
         if held:
-            cache.reserve(cache.rows, len(held) * BLOCK)
+            cache.reserve(1, len(held) * BLOCK)
         for block in held:
             cache.write(row, block)
         return len(held) * BLOCK

@@ -151,10 +151,11 @@ class Session:
         return self.model.logits(hidden).float()
 
     @torch.inference_mode()
-    def join(self, other: Session) -> None:
-        """Go on with the only sequence of another session too, as the last row. The other one is not to be used after that."""
-        row, held = self.cache.open(), other.cache.lengths[0]
-        self.cache.reserve(self.cache.rows, held + 1)
+    def join(self, other: Session, most: int | None = None) -> None:
+        """Go on with the only sequence of another session too, as the last row. The other one is not to be used after that. `most`
+        as in `KVCache.reserve`."""
+        held = other.cache.lengths[0]
+        row = self.cache.open(held + 1, most)
         self.cache.write(row, other.cache.read(0, 0, held))
         self.alphas += other.alphas
         self.next_positions += other.next_positions

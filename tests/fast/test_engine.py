@@ -236,6 +236,18 @@ def test_the_cache_s_memory_decides_who_runs(model: qwenvl.QwenVL) -> None:
             engine.submit(random_prompt(model.config, CONTEXT))
 
 
+def test_one_long_answer_does_not_make_every_row_long(model: qwenvl.QwenVL) -> None:
+    with Engine(model, EngineLimits(cache_bytes=2**28)) as engine:
+        budget = engine._bytes(1, 300)
+    with Engine(model, EngineLimits(cache_bytes=budget, prefix_bytes=0)) as engine:
+        long = random_prompt(model.config, 200)
+        short = [random_prompt(model.config, 8, seed) for seed in range(12)]
+        for prompts in ([long], short, [long], [*short, long, *short]):
+            alone = [model.generate([prompt], max_new_tokens=12)[0].tokens for prompt in prompts]
+            assert [reply.tokens for reply in answers(engine, prompts, max_new_tokens=12)] == alone
+            assert engine.stats().cache_bytes <= budget
+
+
 def test_one_that_fails_takes_nobody_with_it(model: qwenvl.QwenVL, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = [random_prompt(model.config, 12, seed) for seed in range(5)]
     expected = [model.generate([prompt], max_new_tokens=8)[0].tokens for prompt in prompts]
