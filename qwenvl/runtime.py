@@ -98,6 +98,24 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def free_memory(device: torch.device | None = None) -> int:
+    """Bytes that a GPU can still give; without one, that this machine can, or the container that it is."""
+    if device is not None and device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # not Linux
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        most, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="utf-8")) for name in ("max", "current"))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return free
+    return min(free, most - used)
+
+
 def offline() -> bool:
     """Whether QWENVL_OFFLINE forbids downloads."""
     return os.environ.get("QWENVL_OFFLINE", "").lower() not in ("", "0", "false", "no")

@@ -16,6 +16,8 @@ import sys
 VERBS: dict[str, tuple[str, str]] = {
     "ask": ("qwenvl.cli.ask", "ask one question about pictures and clips; draw the boxes of the answer"),
     "chat": ("qwenvl.cli.chat", "talk about pictures and clips, turn by turn"),
+    "serve": ("qwenvl.cli.serve", "answer over HTTP: a page in the browser, and the OpenAI API"),
+    "agent": ("qwenvl.cli.agent", "have a model use a web page, or a robot in a drawn house, step by step"),
     "model": ("qwenvl.cli.model", "list models, compare several, check one, or count its parameters"),
     "data": ("qwenvl.cli.data", "make training data of raw files and of nothing; look at it, and at what is taught"),
     "train": ("qwenvl.cli.train", "train by a recipe, or resume a run"),
@@ -28,7 +30,8 @@ VERBS: dict[str, tuple[str, str]] = {
 # Packages outside the core that a verb may need, and the extra that brings them.
 EXTRAS = {
     "matplotlib": "train", "pyarrow": "data", "daft": "data", "ray": "ray", "cv2": "synth", "pypdfium2": "documents",
-    "playwright": "documents",
+    "playwright": "documents", "fastapi": "serve", "uvicorn": "serve", "starlette": "serve", "llguidance": "serve",
+    "prometheus_client": "serve",
 }  # fmt: skip
 
 EXAMPLE = """\

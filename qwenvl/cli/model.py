@@ -1,4 +1,4 @@
-"""`qwenvl model list|info|convert|compare|check`: which models there are, what one is made of, and a model in another storage."""
+"""`qwenvl model list|info|convert|compare|parity`: which models there are, what one is made of, and a model in another storage."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from qwenvl.cli.check import Check, check
 from qwenvl.cli.compare import Compare, compare
 from qwenvl.cli.options import Flag, Number, UsageError, Whole, parse
+from qwenvl.cli.parity import Parity, parity
 
 if TYPE_CHECKING:
     from qwenvl.config import ModelConfig
     from qwenvl.families.spec import FamilySpec
 
 
-SUMMARY = "See which models there are and what one is made of; compare several, check one, write one in another storage."
+SUMMARY = "See which models there are and what one is made of; compare several, compare one's paths, write one in another storage."
 EXAMPLES = """
 qwenvl model list
 qwenvl model info qwen2.5-vl-7b
 qwenvl model info qwen2.5-vl-7b --picture 1920x1080 --max-pixels 1003520
 qwenvl model compare photo.png "Where is the dog? Give its box." --models qwen-vl-nano-chat path/to/model
-qwenvl model check path/to/model
+qwenvl model parity path/to/model
 qwenvl model convert path/to/model path/to/new --store bfloat16
 qwenvl model convert --help
 """
@@ -77,19 +77,19 @@ Command = (
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Convert, tyro.conf.subcommand("convert")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
-    | Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[Parity, tyro.conf.subcommand("parity")]
 )
 
 
 def main(arguments: list[str]) -> int:
-    command: List | Info | Convert | Compare | Check = parse(Command, arguments, "qwenvl model", SUMMARY, EXAMPLES)
+    command: List | Info | Convert | Compare | Parity = parse(Command, arguments, "qwenvl model", SUMMARY, EXAMPLES)
     if isinstance(command, List):
         return list_models(command)
     if isinstance(command, Info):
         return info(command)
     if isinstance(command, Compare):
         return compare(command)
-    return check(command) if isinstance(command, Check) else convert(command)
+    return parity(command) if isinstance(command, Parity) else convert(command)
 
 
 def list_models(options: List) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from qwenvl.cli.options import Flag, FromOne, Number, UsageError, parse
+from qwenvl.runtime import free_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,21 +89,7 @@ def _machine(options: PlanOptions) -> Machine:
         return Machine(options.memory * 2**30, False, True, peak, options.mfu)
     if torch.cuda.is_available():
         return Machine(torch.cuda.get_device_properties(0).total_memory, False, True, peak, options.mfu)
-    return Machine(_free_memory(), True, False, peak, options.mfu)
-
-
-def _free_memory() -> float:
-    """Bytes that this machine, or the container that this is, can still give."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):  # not Linux
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    try:
-        most, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="utf-8")) for name in ("max", "current"))
-    except (OSError, ValueError):  # no container, or one without a limit
-        return float(free)
-    return float(min(free, most - used))
+    return Machine(free_memory(), True, False, peak, options.mfu)
 
 
 def show(found: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -66,11 +66,13 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """A conversation as training reads it, answered, and as chat reads it, to be answered with the ids `said`."""
+    """A conversation as training reads it, answered, and as chat reads it, to be answered with the ids `said`; and the messages
+    that a client sends for that."""
 
     row: Encoded
     prompt: Encoded
     said: tuple[int, ...]
+    messages: list[dict[str, Any]]
 
     @property
     def answer(self) -> Tensor:
@@ -118,13 +120,13 @@ def talk(model: QwenVL, sample: Sample) -> Talk:
     places = np.flatnonzero(row.labels != IGNORE_INDEX)
     answers = [row.input_ids[span].tolist() for span in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)]
     earlier = iter(answers)
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": message.role, "content": _as_text(model, next(earlier))}
         if message.role == "assistant"
         else {"role": message.role, "content": [_as_sent(part) for part in message.parts]}
         for message in sample.messages[:-1]
     ]
-    return Talk(row, model.encode(messages), tuple(answers[-1][:STEPS]))
+    return Talk(row, model.encode(messages), tuple(answers[-1][:STEPS]), messages)
 
 
 def _as_text(model: QwenVL, ids: Sequence[int]) -> str:
@@ -132,7 +134,7 @@ def _as_text(model: QwenVL, ids: Sequence[int]) -> str:
     return model.need_processor().tokenizer.decode(ids[:-1])
 
 
-def _as_sent(part: Part) -> dict[str, object]:
+def _as_sent(part: Part) -> dict[str, Any]:
     if isinstance(part, ImagePart):
         return {"type": "image", "image": _png(part.image)}
     if isinstance(part, VideoPart):

@@ -34,6 +34,7 @@ from qwenvl.inference.requests import (
 )
 from qwenvl.inference.sampling import Constraint, GenerationOptions
 from qwenvl.inference.session import Session, split_prompt
+from qwenvl.runtime import free_memory
 from qwenvl.types import Encoded, QwenVLError
 
 
@@ -53,7 +54,7 @@ class Engine:
     def __init__(self, model: QwenVL, limits: EngineLimits | None = None) -> None:
         self.model = model
         self.limits = limits = limits or EngineLimits()
-        self.cache_bytes = limits.cache_bytes if limits.cache_bytes is not None else _free_bytes(model.device) // 4
+        self.cache_bytes = limits.cache_bytes if limits.cache_bytes is not None else free_memory(model.device) // 4
         self._slots = self.cache_bytes // self._bytes(1, 1)
         self._prefixes = Prefixes(limits.prefix_bytes)
         self._features = TensorCache(limits.feature_bytes)
@@ -302,16 +303,3 @@ class Engine:
         config = self.model.config.decoder
         per_slot = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * self.model.dtype.itemsize
         return rows * slots * per_slot
-
-
-def _free_bytes(device: torch.device) -> int:
-    """Memory that is free now, on the device where the cache will be."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            found = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
-        return found["MemAvailable"] * 1024
-    except (OSError, KeyError, ValueError):
-        return 8 * 2**30  # not Linux: what any machine of these days has
-

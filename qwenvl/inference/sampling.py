@@ -23,8 +23,9 @@ class Constraint(Protocol):
         """(vocab,) bool: where the next token may be. Stop ids are True exactly where the answer may end."""
         ...
 
-    def accept(self, token: int) -> None:
-        """Go on by a token that is no stop id."""
+    def settle(self, token: int, left: int) -> int:
+        """Go on by a token that the mask admits, of `left` that may still be taken with it; or by another one, where the answer
+        could not be brought to its end otherwise. Returns the one that was taken."""
         ...
 
     @property

@@ -67,12 +67,12 @@ class Draft:
         too_early = self.stop_ids if len(self.tokens) < self.options.min_new_tokens else frozenset[int]()
         allowed = None if self.constraint is None else self.constraint.mask()
         token = choose_token(logits, self.history, self.options, self.generator, too_early, allowed, self.tokens)
+        if self.constraint is not None:
+            token = self.constraint.settle(token, self.limit - len(self.tokens))
         likely = log_likelihoods(logits, token, self.logprobs)
         if token in self.stop_ids:
             self.finish_reason = "stop"
             return Piece(self.stream.finish() if self.stream else "", token, *likely)
-        if self.constraint is not None:
-            self.constraint.accept(token)
         self.tokens.append(token)
         self.history.append(token)
         chunk = self.stream.push(token) if self.stream else ""

@@ -12,18 +12,22 @@ import pytest
 import torch
 
 import qwenvl
-from qwenvl.cli.check import trainer_loss
 from qwenvl.cli.main import main
+from qwenvl.cli.parity import trainer_loss
 from qwenvl.inference import check as checking
+from qwenvl.inference.cache import KVCache
 from qwenvl.inference.check import Check, Talk, check_model
+from qwenvl.inference.prefixes import BLOCK
+from qwenvl.inference.sampling import GenerationOptions
 from qwenvl.inference.session import Session
 from qwenvl.processing.encode import Processor
+from qwenvl.serve import prepare as preparing
 from qwenvl.types import Batch, Encoded, Sample
 from tests.fast.checkpoints import edit_config
 from tests.fast.tiny import CONTEXT, NATIVE, TRAINED_LENGTH, picture, write_tiny, write_tiny_native
 
 FAMILIES = ("qwen_vl", *NATIVE)
-PATHS = ["ids", "positions", "pixels", "logits", "logits", "logits", "logits", "loss"]
+PATHS = ["ids", "positions", "pixels", "logits", "logits", "logits", "logits", "loss", "log p", "log p", "ids", "tokens", "log p"]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def check(folder: Path, image: str, *arguments: str) -> int:
-    return main(["model", "check", str(folder), image, "--device", "cpu", *arguments])
+    return main(["model", "parity", str(folder), image, "--device", "cpu", *arguments])
 
 
 def paths_of(folder: Path) -> tuple[list[Talk], list[Check]]:
@@ -153,3 +157,33 @@ def test_a_model_that_cannot_be_checked_is_one_line(tmp_path: Path, image: str, 
     assert check(tmp_path / "gone", image) == 1
     assert check(folder, "gone.png") == 1
     assert "gone.png: no such file" in capsys.readouterr().err
+
+
+def test_r5_an_engine_or_a_server_that_goes_wrong_is_named(
+    folders: dict[str, Path], image: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Keys taken for values in what was kept; a server with options of its own; a server that renders in its own way."""
+    write, options_of, encode = KVCache.write, preparing.options_of, preparing.encode
+
+    def other_block(self: KVCache, row: int, block: torch.Tensor) -> None:
+        write(self, row, block.flip(1) if block.shape[3] == BLOCK else block)
+
+    def with_a_penalty(*given: Any) -> GenerationOptions:
+        return replace(options_of(*given), presence_penalty=2.0)
+
+    def with_a_word(served: Any, sample: Sample, *rest: Any) -> Encoded:
+        encoded = encode(served, sample, *rest)
+        return encoded.with_(input_ids=np.append(encoded.input_ids[:-1], encoded.input_ids[-1] - 1))
+
+    faults = {
+        "engine, from its caches; chat": lambda patch: patch.setattr(KVCache, "write", other_block),
+        "server's greedy answers, chat's": lambda patch: patch.setattr(preparing, "options_of", with_a_penalty),
+        "server, chat prompt": lambda patch: patch.setattr(preparing, "encode", with_a_word),
+    }
+    for compared, fault in faults.items():
+        with monkeypatch.context() as patch:
+            fault(patch)
+            assert check(folders["qwen2_vl"], image, "--json") == 1
+        checks = json.loads(capsys.readouterr().out)["checks"]
+        wrong = {one["compared"] for one in checks if not one["ok"]}
+        assert compared in wrong and not any("row" in one for one in wrong), wrong

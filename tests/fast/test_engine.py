@@ -352,8 +352,9 @@ class Only:
         mask[self.ids[0]] = True
         return mask
 
-    def accept(self, token: int) -> None:
-        assert token == self.ids.pop(0)
+    def settle(self, token: int, left: int) -> int:
+        assert token == self.ids.pop(0) and left > 0
+        return token
 
     @property
     def done(self) -> bool:

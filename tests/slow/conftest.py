@@ -7,6 +7,7 @@ import pytest
 LONGEST = (
     "test_docs", "test_clean", "test_train_parallel", "test_recipes_run", "test_ablate", "test_train_sight", "test_train",
     "test_train_adapt", "test_documents", "test_train_restart", "test_benchmark_training_run", "test_train_mixture",
+    "test_agent_browser", "test_page_look", "test_page_serve", "test_page_chat", "test_lmms_eval", "test_deploy_ray",
 )  # fmt: skip
 """By CPU seconds, `/usr/bin/time`; the others take less."""
 

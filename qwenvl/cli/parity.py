@@ -1,8 +1,9 @@
-"""`qwenvl model check MODEL [IMAGE]`: whether training, chat, cache and batches give the same on this machine."""
+"""`qwenvl model parity MODEL [IMAGE]`: whether training, chat, engine and server give the same on this machine."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from qwenvl.cli.options import Device, DType, Flag
 
 if TYPE_CHECKING:
     from qwenvl.inference.check import Check as Comparison
+    from qwenvl.inference.check import Talk
+    from qwenvl.inference.model import QwenVL
     from qwenvl.models.vlm import VisionLanguageModel
     from qwenvl.types import Batch
 
@@ -21,9 +24,9 @@ SAMPLE = Path(__file__).resolve().parents[1] / "assets" / "samples" / "scene-4.p
 
 
 @dataclass(frozen=True)
-class Check:
-    """Compare the paths that must agree: training row and chat prompt, packed and alone, cached and not, batched and single. Exit
-    code 1 where they differ."""
+class Parity:
+    """Compare the paths that must agree: training row and chat prompt, packed and alone, cached and not, batched and single, the
+    engine, and a server over HTTP, which needs the extra `serve`. Exit code 1 where they differ."""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """A built-in model, a folder, or a hub id."""
@@ -37,14 +40,17 @@ class Check:
     """By default bfloat16 on a GPU, and on the CPU what the file holds."""
 
 
-def check(given: Check) -> int:
+def parity(given: Parity) -> int:
     from qwenvl.inference.check import check_model
+    from qwenvl.inference.check_served import engine_agrees
     from qwenvl.inference.model import load
     from qwenvl.processing.image import open_image
 
     picture = open_image(given.image)
     model = load(given.name, given.device, given.dtype)
     talks, checks = check_model(model, picture, trainer_loss)
+    if same := any(one.what == "logits" for one in checks):
+        checks += [*engine_agrees(model, talks), *served(model, given.name, talks)]
     ok = all(one.ok for one in checks)
     head = {
         "model": given.name, "conversations": len(talks), "tokens": sum(len(talk.row) for talk in talks),
@@ -58,9 +64,24 @@ def check(given: Check) -> int:
     counted = f"{head['conversations']} conversations, {head['tokens']} tokens ({head['visual_tokens']} visual)"
     print(f"{given.name}: {counted}, {head['dtype']} on {head['device']}\n")
     print_table(checks)
-    if not any(one.what == "logits" for one in checks):
+    if not same:
         print("\nwhat is read differs, so that the answers were not compared")
     return 0 if ok else 1
+
+
+def served(model: QwenVL, name: str, talks: Sequence[Talk]) -> list[Comparison]:
+    """The comparisons with a server on a free port of this machine; none, and a line about it, where its packages are missing."""
+    from importlib.util import find_spec
+
+    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
+        print("the server is not compared: pip install 'qwenvl[serve]'", file=sys.stderr)
+        return []
+    from qwenvl.inference.check_served import server_agrees
+    from qwenvl.inference.engine import Engine
+    from qwenvl.serve.run import in_background
+
+    with Engine(model) as engine, in_background({name: engine}) as address:
+        return list(server_agrees(model, name, talks, address))
 
 
 def trainer_loss(model: VisionLanguageModel, batch: Batch) -> float:
@@ -74,7 +95,8 @@ def trainer_loss(model: VisionLanguageModel, batch: Batch) -> float:
 
 
 def print_table(checks: Sequence[Comparison]) -> None:
-    """Ids, positions and pixels: how many differ. Logits and loss: largest difference as a share of the largest value."""
+    """Ids, positions, pixels, tokens: how many differ. Logits and loss: largest difference as a share of the largest value; log p:
+    largest difference."""
     width = max(len(one.compared) for one in checks)
     print(f"{'what':<10} {'compared':<{width}} {'differ by':>10} {'allowed':>8}")
     for one in checks:
