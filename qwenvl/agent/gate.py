@@ -15,7 +15,8 @@ import threading
 from types import TracebackType
 from urllib.parse import urlsplit
 
-from qwenvl.agent.site import AgentError, Origin, Site, is_public
+from qwenvl.agent.site import AgentError, Origin, Site
+from qwenvl.processing.hosts import is_public
 
 HEAD = 64 * 1024
 """Bytes of a request's first lines at most."""

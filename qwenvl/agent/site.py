@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from qwenvl.processing.hosts import normal_host
 from qwenvl.types import QwenVLError
 
 PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -86,16 +86,6 @@ class Site:
         return re.compile("^(?!(" + "|".join(map(re.escape, own)) + ")([/?#]|$))") if own else re.compile("^")
 
 
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the open internet: not of this machine, of a local network, or of a cloud's own services."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return (mapped or ip).is_global and not ip.is_multicast
-
-
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
@@ -106,11 +96,10 @@ def _split(url: str) -> SplitResult:
 
 
 def _origin(parts: SplitResult) -> Origin | None:
-    host = (parts.hostname or "").rstrip(".")
-    port = parts.port or PORTS.get(parts.scheme)
-    if not host or port is None or parts.scheme not in PORTS or any(letter.isspace() for letter in host):
+    host, port = normal_host(parts.hostname or ""), parts.port or PORTS.get(parts.scheme)
+    if host is None or port is None or parts.scheme not in PORTS:
         return None
-    return _ascii(host), port
+    return host.strip("[]"), port
 
 
 def _allowed(host: str) -> list[Origin]:
@@ -118,13 +107,3 @@ def _allowed(host: str) -> list[Origin]:
     if origin is None:
         raise AgentError(f"--allow {host}: give a host, as in --allow example.com or --allow example.com:8080")
     return [origin] if _split(f"http://{host}").port else [(origin[0], 80), (origin[0], 443)]
-
-
-def _ascii(host: str) -> str:
-    """As browsers write it in an address."""
-    if host.isascii():
-        return host
-    try:
-        return host.encode("idna").decode()
-    except UnicodeError:
-        return host

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from contextlib import nullcontext
@@ -136,7 +137,7 @@ def check(given: Agent) -> None:
         raise UsageError("--shortest knows the way in `grid` alone, and goes without --replay")
     if given.out is not None and given.out.is_dir() and any(given.out.iterdir()):
         raise UsageError(f"{given.out}: not empty; give another folder with --out")
-    if given.seconds <= 0:
+    if not 0 < given.seconds < math.inf:  # nor is it no number
         raise UsageError(f"--seconds is {given.seconds:g}; give more than 0")
 
 
@@ -198,7 +199,7 @@ def model_of(given: Agent, grid: GridEnvironment | None) -> Model:
 
 def log_folder(given: Path) -> Path:
     """The folder of a log, of which a file may be named."""
-    return given if given.is_dir() else given.parent
+    return given.parent if given.is_file() else given
 
 
 def answers_in(folder: Path) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import tyro
 
-from qwenvl.cli.options import Device, DType, FramesPerSecond, Model, Number, PromptStyle, UsageError, Whole
+from qwenvl.cli.options import Device, DType, FramesPerSecond, Model, Number, PromptStyle, Quantize, UsageError, Whole
 from qwenvl.types import QwenVLError
 
 if TYPE_CHECKING:
@@ -44,13 +44,15 @@ class Loading:
     """A GPU is used where there is one."""
     dtype: DType = None
     """By default bfloat16 on a GPU, and on the CPU what the file holds."""
+    quantize: Quantize = None
+    """How the decoder's weights are kept in memory: int8 and int4 are smaller, and quicker for few answers at a time."""
     style: PromptStyle = None
     """How a question reaches the model: in turns, or raw, the whole prompt as it stands. By default as the checkpoint says."""
 
     def load(self) -> QwenVL:
         from qwenvl.inference.model import load
 
-        model = load(self.model, device=self.device, dtype=self.dtype)
+        model = load(self.model, device=self.device, dtype=self.dtype, quantize=self.quantize)
         model.style = self.style or model.style
         return model
 

@@ -1,4 +1,4 @@
-"""`qwenvl model list|info|convert|compare|parity`: which models there are, what one is made of, and a model in another storage."""
+"""`qwenvl model list|info|convert|compare|parity|quantize`: which models there are, what one is made of, what its storage costs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from qwenvl.cli.compare import Compare, compare
+from qwenvl.cli.model_quantize import Quantize, quantize
 from qwenvl.cli.options import Flag, Number, UsageError, Whole, parse
 from qwenvl.cli.parity import Parity, parity
 
@@ -25,6 +26,7 @@ qwenvl model info qwen2.5-vl-7b
 qwenvl model info qwen2.5-vl-7b --picture 1920x1080 --max-pixels 1003520
 qwenvl model compare photo.png "Where is the dog? Give its box." --models qwen-vl-nano-chat path/to/model
 qwenvl model parity path/to/model
+qwenvl model quantize path/to/model
 qwenvl model convert path/to/model path/to/new --store bfloat16
 qwenvl model convert --help
 """
@@ -78,17 +80,20 @@ Command = (
     | Annotated[Convert, tyro.conf.subcommand("convert")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Parity, tyro.conf.subcommand("parity")]
+    | Annotated[Quantize, tyro.conf.subcommand("quantize")]
 )
 
 
 def main(arguments: list[str]) -> int:
-    command: List | Info | Convert | Compare | Parity = parse(Command, arguments, "qwenvl model", SUMMARY, EXAMPLES)
+    command: List | Info | Convert | Compare | Parity | Quantize = parse(Command, arguments, "qwenvl model", SUMMARY, EXAMPLES)
     if isinstance(command, List):
         return list_models(command)
     if isinstance(command, Info):
         return info(command)
     if isinstance(command, Compare):
         return compare(command)
+    if isinstance(command, Quantize):
+        return quantize(command)
     return parity(command) if isinstance(command, Parity) else convert(command)
 
 

@@ -50,6 +50,10 @@ Model = Annotated[str, tyro.conf.arg(metavar="NAME|FOLDER|HUB_ID")]
 Device = Annotated[str | None, _QUIET, tyro.conf.arg(metavar="cpu|cuda|cuda:N")]
 DType = Annotated[str | None, _QUIET, tyro.conf.arg(metavar="float32|bfloat16")]
 
+Quantize = Annotated[
+    Literal["float32", "bfloat16", "int8", "int4"] | None, _QUIET, tyro.conf.arg(metavar="float32|bfloat16|int8|int4")
+]
+
 
 class UsageError(QwenVLError):
     """The command line itself is wrong: exit code 2, as for an unknown option."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from qwenvl.cli.answer import DEFAULT_MODEL
-from qwenvl.cli.options import Device, DType, Flag, FromOne, FromZero, SomeOf, UsageError, parse
+from qwenvl.cli.options import Device, DType, Flag, FromOne, FromZero, Quantize, SomeOf, UsageError, parse
 from qwenvl.types import QwenVLError
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Serve:
     """A GPU is used where there is one."""
     dtype: DType = None
     """By default bfloat16 on a GPU, and on the CPU what the file holds."""
+    quantize: Quantize = None
+    """How the decoders' weights are kept in memory: int8 and int4 are smaller, and quicker for few answers at a time."""
     open: Flag = False
     """Open the page in a browser."""
 
@@ -137,6 +139,8 @@ def read_adapters(given: Sequence[str], models: Sequence[str]) -> dict[str, Path
         if not Path(folder).is_dir():
             raise QwenVLError(f"--adapter {name}: {folder} is no folder; give the one that training wrote")
         adapters[name] = Path(folder)
+    if not models:
+        raise UsageError("--model: no name; give one, or leave --model out")
     if len(set(models)) < len(models):
         raise UsageError("--model: a model is named twice")
     return adapters
@@ -149,7 +153,7 @@ def load_models(given: Serve, adapters: dict[str, Path]) -> dict[str, QwenVL]:
     loaded: dict[str, QwenVL] = {}
     for name in given.model:
         print(f"loading {name} …", file=sys.stderr, flush=True)
-        loaded[name] = load(name, device=given.device, dtype=given.dtype)
+        loaded[name] = load(name, device=given.device, dtype=given.dtype, quantize=given.quantize)
         loaded[name].need_processor()
     for name, folder in adapters.items():
         print(f"loading {name} …", file=sys.stderr, flush=True)

@@ -43,7 +43,8 @@ class KVCache:
     def reserve(self, rows: int, capacity: int, most: int | None = None) -> None:
         """Have at least so many rows and slots, counting those in use. What has to grow gets twice what it needs, so that growing
         costs little in all, unless rows times slots were more than `most`; what had grown for sequences that have left shrinks
-        then, or one long answer would make room for its length in every row for ever."""
+        then, or one long answer would make room for its length in every row for ever. Where memory runs out, what was held is
+        held still."""
         if rows <= self.rows and capacity <= self.capacity:
             return
         used, held = len(self.lengths), max(self.lengths, default=0)
@@ -51,11 +52,23 @@ class KVCache:
         ample = (max(rows, 2 * used), max(capacity, 2 * held))
         if most is None or ample[0] * ample[1] <= most:
             rows, capacity = ample
-        for whole in (self.keys, self.values):
-            for layer, old in enumerate(whole):  # one layer after the other: the old and the new cache are never both whole
-                new = old.new_zeros(rows, old.shape[1], capacity, old.shape[3])
-                new[:used, :, :held] = old[:used, :, :held]
-                whole[layer] = new
+        else:  # all that is left: growing by one slot at every step would copy the whole each time
+            capacity = max(capacity, min(ample[1], most // rows))
+        try:
+            for whole in (self.keys, self.values):
+                for layer, old in enumerate(whole):  # one layer after the other: the old and the new cache are never both whole
+                    new = old.new_zeros(rows, old.shape[1], capacity, old.shape[3])
+                    new[:used, :, :held] = old[:used, :, :held]
+                    whole[layer] = new
+        except BaseException:
+            self._level()
+            raise
+
+    def _level(self) -> None:
+        """Make layers of one size of layers that are not, without memory: to the rows and slots that all of them have."""
+        layers = (*self.keys, *self.values)
+        rows, capacity = min(held.shape[0] for held in layers), min(held.shape[2] for held in layers)
+        self.keys, self.values = ([held[:rows, :, :capacity] for held in whole] for whole in (self.keys, self.values))
 
     def open(self, capacity: int, most: int | None = None) -> int:
         """The row of one more, empty sequence with room for so many tokens; `most` as in `reserve`."""

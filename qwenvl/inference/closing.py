@@ -55,29 +55,34 @@ class Closing:
         self.inside = bytes(byte for byte in range(256) if byte not in b'"\\')
         self.between = bytes(byte for byte in range(256) if byte not in IN_STRING + BETWEEN + OPENERS + LAST)
 
-    def find(self, matcher: Any, place: JsonPlace, limit: int) -> list[int] | None:
-        """Tokens after which the text may end, none where it may end already; None where no end was found in `limit` tokens."""
-        walks = (self._walk(matcher.deep_copy(), place, limit, *how) for how in TRIES)
-        return next((end for end in walks if end is not None), None)
+    def find(self, matcher: Any, place: JsonPlace, limit: int) -> tuple[list[int] | None, int]:
+        """Tokens after which the text may end, none where it may end already; None where no end was found in `limit` tokens. And
+        how many tokens were gone over to find it."""
+        gone = 0
+        for how in TRIES:
+            end, ended = self._walk(matcher.deep_copy(), place, limit, *how)
+            gone += len(end)
+            if ended:
+                return end, gone
+        return None, gone
 
-    def renew(self, matcher: Any, place: JsonPlace, end: Sequence[int], limit: int) -> list[int] | None:
-        """As `find`; `end` closed the text before its last token, and is the end still if it fits: inside a string it does."""
-        if matcher.validate_tokens([*end, self.stop_id]) == len(end) + 1:
-            return list(end)
-        return self.find(matcher, place, limit)
+    def still(self, matcher: Any, end: Sequence[int]) -> bool:
+        """Whether what closed the text before its last token closes it now: inside a string it does."""
+        return bool(matcher.validate_tokens([*end, self.stop_id]) == len(end) + 1)
 
-    def _walk(self, matcher: Any, place: JsonPlace, limit: int, first: bytes, direction: int, step: int) -> list[int] | None:
+    def _walk(self, matcher: Any, place: JsonPlace, limit: int, first: bytes, direction: int, step: int) -> tuple[list[int], bool]:
+        """The tokens that were taken, and whether the text may end after them."""
         end: list[int] = []
         while not matcher.is_accepting():
             if len(end) >= limit or matcher.is_error():
-                return None
+                return end, False
             tokens = matcher.compute_ff_tokens() or self._next(matcher, place, first, direction, step * len(end))
             if not tokens or not matcher.consume_tokens(tokens):
-                return None
+                return end, False
             end += tokens
             for token in tokens:
                 place = place.after(self.tokenizer.id_to_bytes(token))
-        return end
+        return end, True
 
     def _next(self, matcher: Any, place: JsonPlace, first: bytes, direction: int, turn: int) -> list[int]:
         """One token that may come next, the first in the order of what closes; [] if there is none of one byte."""

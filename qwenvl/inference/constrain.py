@@ -36,6 +36,9 @@ KEPT = 32
 """Compiled grammars."""
 HORIZON = 512
 """Tokens before its limit from which on an answer is watched, so that it can still be closed."""
+SEARCHED = 8192
+"""Tokens that may be gone over to find ends of one answer, about a second: others wait meanwhile. After that the end that was
+found last is written, which every change of mind of the model's would have looked for anew."""
 
 JSON_RULES: JsonCompileOptions = {"whitespace_pattern": r" |\r?\n[ \t]{0,24}", "json_allowed_escapes": 'nrbtf\\"'}
 """llguidance's settings. Between the tokens of JSON stands a blank, or a new line and its indentation; characters are written as
@@ -85,7 +88,7 @@ class Grammars:
     def shortest(self, grammar: Grammar) -> int | None:
         """Tokens of a short answer in the grammar, of which there may be shorter ones still: with so many, `settle` brings every
         answer to its end. None where none was found in HORIZON tokens. Raises as `start`."""
-        end = self._closing.find(self._compiled(grammar), JsonPlace(), HORIZON)
+        end, _ = self._closing.find(self._compiled(grammar), JsonPlace(), HORIZON)
         return None if end is None else len(end)
 
     def calls(self, tools: Sequence[Mapping[str, Any]], name: str | None = None, many: bool = True) -> Grammar:
@@ -148,6 +151,7 @@ class MatchedGrammar:
         self._place = JsonPlace()
         self._end: list[int] | None = None
         self._look_at = HORIZON
+        self._searched = 0
         self._ended = False
 
     @property
@@ -175,18 +179,18 @@ class MatchedGrammar:
     def settle(self, token: int, left: int) -> int:
         """Take a token, of `left` that may still be taken with it, or another where the text could not be brought to its end
         otherwise: it is whole wherever the limit leaves room for that. Returns the one that was taken. Raises as `accept`."""
-        closing, stop_ids = self._grammars._closing, self._grammars.stop_ids
+        stop_ids = self._grammars.stop_ids
         if left > self._look_at or token in stop_ids or self.done:
             self.accept(token)
             return token
-        end = self._end if self._end is not None else closing.find(self._matcher, self._place, left)
+        end = self._end if self._end is not None else self._find(left)
         if end is None:  # too far away, or there is no end at all; looking costs too much to do it again at once
             self._look_at = left // 2
             self.accept(token)
             return token
         place = self._place
         self._take(token)
-        self._end = end[1:] if end[:1] == [token] else closing.renew(self._matcher, self._place, end, left - 1)
+        self._end = end[1:] if end[:1] == [token] else self._renew(end, left - 1)
         if self._end is not None and len(self._end) < left:
             return token
         self._matcher.rollback(1)
@@ -194,6 +198,16 @@ class MatchedGrammar:
         token, self._end = (end[0], end[1:]) if end else (stop_ids[0], [])
         self._take(token)
         return token
+
+    def _find(self, left: int) -> list[int] | None:
+        if self._searched > SEARCHED:
+            return None
+        end, gone = self._grammars._closing.find(self._matcher, self._place, left)
+        self._searched += gone
+        return end
+
+    def _renew(self, end: Sequence[int], left: int) -> list[int] | None:
+        return list(end) if self._grammars._closing.still(self._matcher, end) else self._find(left)
 
     def _take(self, token: int) -> None:
         if token in self._grammars.stop_ids:

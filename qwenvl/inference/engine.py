@@ -1,12 +1,15 @@
 """Many conversations at once: requests join and leave between the steps of one batch, and what they share is read once.
 
 A worker thread owns the model. Between two steps of the running batch it reads a bounded piece of the prompts that wait, so that a
-long one holds nobody up for longer than a piece takes; requests begin in the order in which they came, so that none waits for ever.
+long one holds nobody up for longer than a piece takes, and the pictures of a prompt once, when it begins. Requests begin in the
+order in which they came, so that none waits for ever; each is told how it ended, whatever happens.
 Under greedy decoding in float32 every answer is what it would be alone, token for token.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 import time
 from collections import deque
@@ -37,6 +40,8 @@ from qwenvl.inference.session import Session, split_prompt
 from qwenvl.runtime import free_memory
 from qwenvl.types import Encoded, QwenVLError
 
+log = logging.getLogger("qwenvl.engine")
+
 
 @dataclass(slots=True)
 class _Reading:
@@ -65,6 +70,8 @@ class Engine:
         """Row by row of the session."""
         self._stats = EngineStats()
         self._changed = threading.Condition()
+        self._resting = True
+        """All that were taken have been told how they ended."""
         self._draining = self._closed = False
         self._seconds_each = 1.0
         """A moving average of how long a request ran, for `retry_after`."""
@@ -95,9 +102,11 @@ class Engine:
             if self._draining or self._closed:
                 raise Draining("the server is shutting down; ask another one")
             waiting = len(self._waiting)
-            if waiting >= self.limits.queued + max(self.limits.running - len(self._running) - (self._reading is not None), 0):
+            places = self.limits.queued + max(self.limits.running - len(self._running) - (self._reading is not None), 0)
+            if waiting >= places or (waiting and self._waiting_bytes(ticket) > self.limits.queued_bytes):
                 raise Overloaded(waiting, min(max(self._seconds_each * waiting / self.limits.running, 1.0), 60.0))
             self._waiting.append(ticket)
+            self._resting = False
             self._changed.notify_all()
         return ticket
 
@@ -117,7 +126,7 @@ class Engine:
         """Take no further requests and wait for those that were taken; whether they all ended in time."""
         with self._changed:
             self._draining = True
-            return self._changed.wait_for(self._idle, timeout)
+            return self._changed.wait_for(lambda: self._resting, timeout)
 
     def close(self) -> None:
         """Stop. Requests that are not finished end with Draining."""
@@ -132,31 +141,60 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _waiting_bytes(self, more: Ticket) -> int:
+        """Bytes of the pictures of all that wait, with one more: those of several answers to one prompt count once."""
+        return sum({id(one.prompt.patches): one.prompt.patches.nbytes for one in (*self._waiting, more)}.values())
+
     # All below runs on the worker's thread.
 
     def _work(self) -> None:
-        while True:
+        try:
+            while self._wait():
+                try:
+                    with torch.inference_mode():
+                        self._turn()
+                except BaseException as error:  # not only Exception: what panics in a library in Rust is none
+                    self._start_over(error)
+        finally:
             with self._changed:
-                if self._idle():
-                    self._changed.notify_all()  # for drain()
-                self._changed.wait_for(lambda: self._closed or not self._idle())
-                if self._closed:
-                    break
-            with torch.inference_mode():
-                self._drop()
-                left = self.limits.prefill_chunk
-                while left > 0 and (self._reading or self._admit()):
-                    left -= self._read()
-                self._step()
-        for ticket in self._all():
-            ticket.deliver(Draining("the server is shutting down; ask another one"))
+                self._closed = True
+            for ticket in self._all():
+                _tell(ticket, Draining("the server is shutting down; ask another one"))
+            with self._changed:
+                self._resting = True
+                self._changed.notify_all()
 
-    def _idle(self) -> bool:
-        return not (self._waiting or self._reading or self._running)
+    def _wait(self) -> bool:
+        """Until there is something to do; False at the end."""
+        with self._changed:
+            if not self._all():
+                self._resting = True
+                self._changed.notify_all()  # for drain()
+            self._changed.wait_for(lambda: self._closed or not self._resting)
+            return not self._closed
+
+    def _turn(self) -> None:
+        """A piece of the prompts that wait, and a step of those that run."""
+        self._drop()
+        left = self.limits.prefill_chunk
+        while left > 0 and (self._reading or self._admit()):
+            left -= self._read()
+        self._step()
+
+    def _start_over(self, error: BaseException) -> None:
+        """After an error outside of any one request: those that were begun are told, those that wait begin with a new session."""
+        log.error("a step of the engine failed; what was running is given up", exc_info=error)
+        begun = [ticket for ticket in self._all() if ticket not in self._waiting]
+        self._running, self._reading = [], None
+        for ticket in begun:
+            self._stats.failed += 1
+            _tell(ticket, _as_told(error))
+        self._session = Session(self.model.model)
 
     def _all(self) -> list[Ticket]:
         reading = [self._reading.ticket] if self._reading else []
-        return [*self._running, *reading, *self._waiting]
+        with self._changed:
+            return [*self._running, *reading, *self._waiting]
 
     def _drop(self) -> None:
         """End what nobody waits for, and what is late."""
@@ -183,7 +221,7 @@ class Engine:
         ticket.began = time.monotonic()
         try:
             self._reading = self._begin(ticket)
-        except Exception as error:  # whatever a request does to the model, the others go on
+        except BaseException as error:  # whatever a request does to the model, the others go on
             self._fail(ticket, error)
         return True
 
@@ -214,13 +252,12 @@ class Engine:
         try:
             count = len(piece.visual_slots)
             visual, reading.visual = reading.visual[:count], reading.visual[count:]
-            session.cache.reserve(1, len(ticket.prompt))
             logits = session.feed([piece], visual if count else None)
             if reading.pieces:
                 return len(piece)
-            self._prefixes.take(session.cache, 0, self._names(ticket, session.alphas[0]))
+            self._keep(ticket, session, 0)
             self._session.join(session, self._slots)
-        except Exception as error:
+        except BaseException as error:
             self._fail(ticket, error)
             return len(piece)
         self._reading = None
@@ -238,7 +275,7 @@ class Engine:
                 self._session.cache.reserve(len(self._running), max(self._session.cache.lengths) + 1, self._slots)
                 logits = self._session.step([ticket.draft.tokens[-1] for ticket in self._running])
                 break
-            except Exception as error:  # out of memory, most likely: without the one that came last the others may go on
+            except BaseException as error:  # out of memory, most likely: without the one that came last the others may go on
                 self._fail(self._running[-1], error)
         else:
             return
@@ -256,15 +293,19 @@ class Engine:
             if ticket.draft.finish_reason is None:
                 return
             reply = self.model.reply(ticket.prompt, ticket.draft, ticket.cached_tokens)
-        except Exception as error:
-            self._fail(ticket, error, spoiled=not bool(torch.isfinite(logits).all()))
+        except BaseException as error:
+            self._fail(ticket, error)
             return
-        # For the conversation's next turn.
-        self._prefixes.take(self._session.cache, row, self._names(ticket, self._session.alphas[row]))
+        self._keep(ticket, self._session, row)  # for the conversation's next turn
         self._stats.finished += 1
         seconds = time.monotonic() - (ticket.began or 0.0)
         self._seconds_each += 0.1 * (seconds - self._seconds_each)
         self._end(ticket, reply)
+
+    def _keep(self, ticket: Ticket, session: Session, row: int) -> None:
+        """Keep what a row holds for those that begin like it. Where there is no memory for that, they read it again."""
+        with contextlib.suppress(MemoryError, RuntimeError):  # torch's OutOfMemoryError is a RuntimeError
+            self._prefixes.take(session.cache, row, self._names(ticket, session.alphas[row]))
 
     def _names(self, ticket: Ticket, alpha: float) -> list[bytes]:
         """Names of the blocks of a prompt and what was answered to it."""
@@ -273,12 +314,9 @@ class Engine:
         ids, positions = np.concatenate([prompt.input_ids, said]), np.concatenate([prompt.position_ids, follow], axis=1)
         return block_names(ids, positions, prompt.visual_slots, ticket.looks, alpha)
 
-    def _fail(self, ticket: Ticket, error: Exception, spoiled: bool = True) -> None:
+    def _fail(self, ticket: Ticket, error: BaseException) -> None:
         self._stats.failed += 1
-        known = isinstance(error, QwenVLError)
-        told = error if known else RequestError(f"the request failed: {' '.join(str(error).split()) or type(error).__name__}")
-        assert isinstance(told, QwenVLError)
-        self._end(ticket, told, spoiled)
+        self._end(ticket, _as_told(error), spoiled=True)
 
     def _end(self, ticket: Ticket, event: Reply | QwenVLError, spoiled: bool = False) -> None:
         """Let a request go, wherever it is, and tell how it ended."""
@@ -293,13 +331,22 @@ class Engine:
             with self._changed:
                 if ticket in self._waiting:
                     self._waiting.remove(ticket)
-        try:
-            ticket.deliver(event)
-        except Exception:  # noqa: S110 (whoever listened is gone, and nobody is left to tell)
-            pass
+        _tell(ticket, event)
 
     def _bytes(self, rows: int, slots: int) -> int:
         """Bytes of the keys and values of so many rows."""
         config = self.model.config.decoder
         per_slot = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * self.model.dtype.itemsize
         return rows * slots * per_slot
+
+
+def _tell(ticket: Ticket, event: Reply | QwenVLError) -> None:
+    """How a request ended. Where whoever listened is gone, nobody is left to tell."""
+    with contextlib.suppress(BaseException):
+        ticket.deliver(event)
+
+
+def _as_told(error: BaseException) -> QwenVLError:
+    if isinstance(error, QwenVLError):
+        return error
+    return RequestError(f"the request failed: {' '.join(str(error).split()) or type(error).__name__}")

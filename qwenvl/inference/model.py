@@ -13,7 +13,7 @@ import copy
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from qwenvl.inference.sampling import Constraint, GenerationOptions
 from qwenvl.inference.session import Draft, Session, alpha_of, decode, run_model
 from qwenvl.inference.text_stream import TextStream
 from qwenvl.models.attention import PackedLayout
+from qwenvl.models.packed import quantise_for_inference
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.encode import (
     PlaceholderError,
@@ -50,23 +51,31 @@ from qwenvl.weights.adapters import load_adapter
 from qwenvl.weights.hub import resolve
 from qwenvl.weights.io import load_model, read_config
 
+Storage = Literal["float32", "bfloat16", "int8", "int4"]
 MAX_NEW_TOKENS = 512  # generation_config.json of Qwen-VL and Qwen-VL-Chat
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "qwen.tiktoken")
 # `chat_format` of the published generation_config.json -> how messages are rendered.
 STYLES: dict[str, Style] = {"chatml": "chat", "raw": "raw"}
 
 
-def load(name_or_path: str | Path, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> QwenVL:
+def load(
+    name_or_path: str | Path, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None,
+    quantize: Storage | None = None,
+) -> QwenVL:  # fmt: skip
     """Load a built-in model by name, a folder, or a repository of the hub by its id.
 
     device: the first GPU if there is one, else the CPU. dtype: bfloat16 on a GPU; on the CPU what the
-    file holds (int8 becomes float32).
+    file holds (int8 becomes float32). quantize: how the decoder's weights are kept in memory, where not in the dtype: int8 and int4
+    compute in bfloat16 unless a dtype is given.
     Raises a QwenVLError that names the file and what to do.
     """
     folder = resolve(name_or_path)
     raw, _, spec = read_config(folder)
     device = resolve_device(device)
-    model = load_model(folder, device=device, dtype=resolve_dtype(dtype, device))
+    dtype = dtype or ("bfloat16" if quantize in ("int8", "int4") else quantize)
+    model = load_model(folder, device=device, dtype=resolve_dtype(dtype, device), packed=True)
+    if quantize == "int8" or quantize == "int4":
+        quantise_for_inference(model, quantize)
     tokenizer = Tokenizer.from_folder(folder) if any((folder / name).is_file() for name in TOKENIZER_FILES) else None
     return QwenVL(model, spec, spec.read_markup(raw), tokenizer, _generation_config(folder), str(name_or_path))
 

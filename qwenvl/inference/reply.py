@@ -82,7 +82,9 @@ class Reply:
         frames: (width, height) that each picture was resized to, which markup in pixels counts in; image_sizes those of the
         originals. Time spans are looked for in a conversation with a `video` only: elsewhere "12:30 - 14:00" is read off a picture.
         """
-        places = read_places(text, markup, image=max(len(frames) - 1, 0), frame=frames[-1] if frames else None)
+        # A number at which an answer was cut may be the beginning of another one, and its place somewhere else.
+        whole = text.rstrip("0123456789.") if finish_reason == "length" else text
+        places = read_places(whole, markup, image=max(len(frames) - 1, 0), frame=frames[-1] if frames else None)
         return cls(
             text=text,
             readable=readable(text, markup).strip(),
@@ -92,7 +94,7 @@ class Reply:
             tokens=tuple(tokens),
             image_sizes=tuple(image_sizes),
             clamped=places.clamped,
-            spans=tuple(read_spans(text)) if video else (),
+            spans=tuple(read_spans(whole)) if video else (),
             tool_calls=tuple(read_calls(text)),
         )
 

@@ -43,13 +43,15 @@ class RequestError(QwenVLError):
 class EngineLimits:
     """What an engine may use.
 
-    running: sequences decoded together; queued: requests that wait beside them; cache_bytes: keys and values of all that run (None:
-    a quarter of the free memory when the engine starts); prefill_chunk: tokens of a prompt read between two steps; prefix_bytes and
-    feature_bytes: what is kept of beginnings of prompts and of pictures for those that come after.
+    running: sequences decoded together; queued: requests that wait beside them; queued_bytes: pictures of those that wait, where
+    there is more than one; cache_bytes: keys and values of all that run (None: a quarter of the free memory when the engine
+    starts); prefill_chunk: tokens of a prompt read between two steps; prefix_bytes and feature_bytes: what is kept of beginnings
+    of prompts and of pictures for those that come after.
     """
 
     running: int = 64
     queued: int = 256
+    queued_bytes: int = 2 * 2**30
     cache_bytes: int | None = None
     prefill_chunk: int = 512
     prefix_bytes: int = 512 * 2**20
@@ -59,7 +61,7 @@ class EngineLimits:
         for name in ("running", "prefill_chunk"):
             if getattr(self, name) < 1:
                 raise QwenVLError(f"{name}={getattr(self, name)}: must be 1 or more")
-        for name in ("queued", "prefix_bytes", "feature_bytes"):
+        for name in ("queued", "queued_bytes", "prefix_bytes", "feature_bytes"):
             if getattr(self, name) < 0:
                 raise QwenVLError(f"{name}={getattr(self, name)}: must be 0 or more")
 

@@ -138,7 +138,8 @@ def choose_token(
         scores = scores.masked_fill(~allowed, -math.inf)
         if not allowed.any():
             raise QwenVLError("no token of the model's vocabulary fits the format that was asked for; ask for another one")
-    if forbidden:
+    # Where the format admits nothing but the end, it ends, however short the answer is.
+    if forbidden and not (allowed is not None and not allowed.index_fill(0, torch.tensor(sorted(forbidden)), False).any()):
         scores = scores.index_fill(0, torch.tensor(sorted(forbidden), device=scores.device), -math.inf)
     if options.greedy:
         return int(scores.argmax())
@@ -154,7 +155,9 @@ def penalise(scores: torch.Tensor, history: Sequence[int], penalty: float) -> to
         return scores
     seen = torch.tensor(sorted(set(history)), dtype=torch.long)
     before = scores[seen]
-    return scores.index_put((seen,), torch.where(before > 0, before / penalty, before * penalty))
+    after = torch.where(before > 0, before / penalty, before * penalty)
+    largest = torch.finfo(scores.dtype).max / 2  # a tiny penalty divides into infinity, which no distribution can be made of
+    return scores.index_put((seen,), after.clamp(-largest, largest))
 
 
 def discourage(scores: torch.Tensor, answer: Sequence[int], presence: float, frequency: float) -> torch.Tensor:

@@ -144,19 +144,25 @@ class Session:
                 torch.tensor(list(tokens), device=device), positions, layout,
                 cache=self.cache, ntk_alpha=alpha_table(self.alphas, [1] * len(tokens), device), logn=True,
             )  # fmt: skip
+            logits: Tensor = self.model.logits(hidden).float()
         except BaseException:
             self.cache.lengths = held  # as if the step had not been tried: without a sequence or two it may succeed
             raise
         self.next_positions = [position + 1 for position in self.next_positions]
-        return self.model.logits(hidden).float()
+        return logits
 
     @torch.inference_mode()
     def join(self, other: Session, most: int | None = None) -> None:
         """Go on with the only sequence of another session too, as the last row. The other one is not to be used after that. `most`
-        as in `KVCache.reserve`."""
+        as in `KVCache.reserve`. Where it fails, for want of memory say, this session is as it was."""
         held = other.cache.lengths[0]
+        copied = other.cache.read(0, 0, held)
         row = self.cache.open(held + 1, most)
-        self.cache.write(row, other.cache.read(0, 0, held))
+        try:
+            self.cache.write(row, copied)
+        except BaseException:
+            self.cache.close()
+            raise
         self.alphas += other.alphas
         self.next_positions += other.next_positions
 

@@ -44,6 +44,7 @@ class Desk:
         self.fetcher = fetcher or Fetcher(settings.media)
         self._held = Held(settings.bodies_bytes)
         self._pool: ThreadPoolExecutor | None = None
+        self._free = asyncio.Semaphore(settings.encoders)
         self._waiting = 0
 
     async def take(self, request: Request, form: type[Form], prepare: Prepare[Form, Result]) -> tuple[Served, Form, Result]:
@@ -87,12 +88,21 @@ class Desk:
     async def _in_pool(self, function: Callable[..., Result], *arguments: Any) -> Result:
         if self._waiting >= self.settings.waiting + self.settings.encoders:
             raise busy(f"{self._waiting} requests are being read already; try again soon", 1)
-        self._pool = self._pool or ThreadPoolExecutor(self.settings.encoders, "encode")
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+            # Here and not in the pool's own queue, which holds on to bodies whose clients have left until a thread gets to them.
+            await self._free.acquire()
+            self._pool = self._pool or ThreadPoolExecutor(self.settings.encoders, "encode")
+            work = asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+            work.add_done_callback(self._freed)
+            return await asyncio.shield(work)  # a thread cannot be stopped: its place is free when it has ended
         finally:
             self._waiting -= 1
+
+    def _freed(self, work: asyncio.Future[Any]) -> None:
+        self._free.release()
+        if not work.cancelled():
+            work.exception()  # seen: nobody else asks for that of a client who has left
 
     def ask(self, served: Served, asked: Sequence[Asked], arrived: float) -> Following:
         """Have the engine answer. Raises what `Engine.submit` does."""

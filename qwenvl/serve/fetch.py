@@ -16,7 +16,8 @@ from urllib.parse import urljoin
 
 import h11
 
-from qwenvl.serve.addresses import Target, check_allowed, is_public, read_url
+from qwenvl.processing.hosts import is_public
+from qwenvl.serve.addresses import Target, check_allowed, read_url
 from qwenvl.serve.errors import ApiError
 from qwenvl.serve.settings import MediaLimits
 

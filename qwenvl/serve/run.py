@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import resource
 import signal
 import socket
 import threading
@@ -24,6 +25,10 @@ from qwenvl.types import QwenVLError
 
 log = logging.getLogger("qwenvl.serve")
 CONNECTIONS = 2000
+OTHER_FILES = 200
+"""Files beside connections that a server has open, pictures that are decoded among them."""
+QUIET = 10.0
+"""Seconds between two lines about connections that wait."""
 FLUSH = 5.0
 """Seconds for what has been answered to reach its clients, when the server stops."""
 
@@ -56,6 +61,7 @@ def serve(engines: Mapping[str, Any], settings: ServerSettings, listener: socket
     """Serve until SIGTERM or SIGINT; `ready` is called once requests are answered. At the first signal new requests are turned away
     and those under way are finished, within `grace_seconds`; at the second it stops at once."""
     app = create_app(engines, settings)
+    _allow_connections()
     asyncio.run(_serve(Server(_config(app, settings)), app, engines, settings, listener, ready))
 
 
@@ -83,6 +89,41 @@ def _config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
     )  # fmt: skip
 
 
+def _allow_connections() -> None:
+    """As many open files as the system lets us have; a shell often gives fewer."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _complainer(listener: socket.socket) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """What the loop calls for errors of nobody's. Where no file can be opened any more, asyncio reports every connection that
+    waits, thousands a second: that is one line here."""
+    last = -QUIET
+
+    def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal last
+        if "out of system resource" in str(context.get("message")):
+            if time.monotonic() - last >= QUIET:
+                last = time.monotonic()
+                log.warning("too many open files: connections wait until others end; raise the limit with ulimit -n")
+        # Else it tries the socket again, which is closed by now.
+        elif listener.fileno() >= 0 or not isinstance(context.get("exception"), ValueError):
+            loop.default_exception_handler(context)
+
+    return complain
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    """Not that an answer was cut off: this happens to those that are under way when the server is stopped at once. Of the lifespan
+    uvicorn has the traceback as text."""
+    cut_off = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cut_off and not record.getMessage().rstrip().endswith("CancelledError")
+
+
 async def _serve(
     server: Server,
     app: FastAPI,
@@ -92,6 +133,8 @@ async def _serve(
     ready: Callable[[], None],
 ) -> None:
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_complainer(listener))
+    logging.getLogger("uvicorn.error").addFilter(_is_told)
     running = asyncio.ensure_future(server.serve(sockets=[listener]))
     stopping: list[asyncio.Task[None]] = []
 
@@ -106,8 +149,13 @@ async def _serve(
     try:
         while not server.started and not running.done():
             await asyncio.sleep(0.01)
-        if server.started:
-            ready()
+        try:
+            if server.started:
+                ready()
+        except BaseException:  # nobody is told where it serves: it ends in order
+            server.should_exit = True
+            await running
+            raise
         await running
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -119,7 +167,7 @@ async def _serve(
 async def _drain(server: Server, app: FastAPI, engines: Mapping[str, Any], grace: float) -> None:
     """Turn new requests away, let the engines finish what they can in time, then stop."""
     app.state.draining.set()
-    log.info("stopping: new requests are turned away, those under way have %g s", grace)
+    log.info("stopping: new requests are turned away, those under way have %g s; Ctrl-C once more stops at once", grace)
     ended = await asyncio.gather(*(asyncio.to_thread(engine.drain, grace) for engine in engines.values()))
     for engine, in_time in zip(engines.values(), ended):
         if not in_time:
@@ -135,19 +183,47 @@ class Server(uvicorn.Server):
 
 
 def protocol(settings: ServerSettings) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP/1.1, which gives a client for ever to send its first line: not here. And what is no HTTP gets our errors."""
+    """uvicorn's HTTP/1.1, which gives a client for ever to send its first line and to take its answer: not here. And what is no
+    HTTP gets our errors."""
 
     class Guarded(H11Protocol):
         _patience: asyncio.TimerHandle | None = None
+        _taking: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self.app_state = {**self.app_state, "abort": transport.abort}
             self._wait_for_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
+            self._taken()
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._watch()
+
+        def resume_writing(self) -> None:
+            self._taken()
+            super().resume_writing()
+
+        def _watch(self) -> None:
+            """While more is written than the socket takes: see that some of it is taken in `send_seconds`. What waits then in the
+            buffer is not waited for, as closing would."""
+            left = self.transport.get_write_buffer_size()
+
+            def look() -> None:
+                if self.transport.get_write_buffer_size() < left:
+                    self._watch()
+                else:
+                    self.transport.abort()
+
+            self._taking = self.loop.call_later(settings.send_seconds, look)
+
+        def _taken(self) -> None:
+            if self._taking is not None:
+                self._taking.cancel()
+                self._taking = None
 
         def handle_events(self) -> None:
             before = self.cycle

@@ -107,7 +107,7 @@ async def _streamed(
         if following.replies:
             desk.metrics.count(following.model, writer.chunks.used())
 
-    return EventStream(events(writer, following, first, batches), desk.settings.send_seconds, ended)
+    return EventStream(events(writer, following, first, batches), ended)
 
 
 def _add_facts(app: FastAPI, desk: Desk) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from qwenvl.processing.hosts import normal_host, split_host
 from qwenvl.types import QwenVLError
 
 MIB = 1 << 20
@@ -38,6 +39,13 @@ class MediaLimits:
     """For one address: name, connection, redirects and all bytes."""
     redirects: int = 3
 
+    def __post_init__(self) -> None:
+        for entry in self.hosts:
+            name, port = split_host(entry)
+            possible = port is None or 0 < port < 65536
+            if not possible or normal_host(name.removeprefix("*.").strip("[]")) is None:
+                raise QwenVLError(f"{entry}: no host for media to come from; write example.org, *.example.org or example.org:8443")
+
 
 @dataclass(frozen=True)
 class ServerSettings:
@@ -64,12 +72,12 @@ class ServerSettings:
     request_seconds: float = 600.0
     """From arrival to the last token."""
     send_seconds: float = 30.0
-    """For a client to take what was sent."""
+    """For a client to take something of what was sent."""
     keep_alive_seconds: float = 15.0
     """Between two signs of life in a stream."""
     grace_seconds: float = 30.0
     """For answers under way when the server is told to stop."""
 
     def __post_init__(self) -> None:
-        if any(not key.strip() or not key.isascii() or not key.isprintable() for key in self.api_keys):
-            raise QwenVLError("an API key must be printable ASCII characters, at least one; give another")
+        if any(not key.strip() or key != key.strip() or not key.isascii() or not key.isprintable() for key in self.api_keys):
+            raise QwenVLError("an API key must be printable ASCII characters, without blanks around them; give another")

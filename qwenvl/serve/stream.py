@@ -35,16 +35,14 @@ class TokenEvents:
 
 
 class EventStream(Response):
-    """Sends what a generator yields as it comes. Where the client leaves, or takes nothing for `send_seconds`, the generator is
-    closed. `ended` is called in any case."""
+    """Sends what a generator yields as it comes. Where the client leaves the generator is closed. `ended` is called in any case."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes], send_seconds: float, ended: Callable[[], None]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes], ended: Callable[[], None]) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._events = events
-        self._send_seconds = send_seconds
         self._ended = ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,8 +52,6 @@ class EventStream(Response):
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 sending.result()
-        except TimeoutError:  # it reads nothing: what waits for it in the socket's buffer is not waited for
-            scope.get("state", {}).get("abort", _nothing)()
         finally:
             for task in (sending, leaving):
                 task.cancel()
@@ -65,20 +61,12 @@ class EventStream(Response):
             self._ended()
 
     async def _send_all(self, send: Send) -> None:
-        async def patiently(message: MutableMapping[str, Any]) -> None:
-            async with asyncio.timeout(self._send_seconds):
-                await send(message)
-
-        await patiently({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async for content in self._events:
-            await patiently({"type": "http.response.body", "body": content, "more_body": True})
-        await patiently({"type": "http.response.body", "body": b"", "more_body": False})
+            await send({"type": "http.response.body", "body": content, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _nothing() -> None:
-    pass

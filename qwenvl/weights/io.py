@@ -19,7 +19,8 @@ from qwenvl.families.preprocessor import RULE_FILES, read_rules, write_rules
 from qwenvl.families.spec import FamilySpec
 from qwenvl.runtime import resolve_device
 from qwenvl.weights.files import StoredTensor, open_tensors
-from qwenvl.weights.maps import TIED_HEAD, Entry, Shape, WeightsError, hub_name, name_table
+from qwenvl.weights.gptq import as_weights, find_quantised, pack_layers, zero_offset
+from qwenvl.weights.maps import TIED_HEAD, Entry, Shape, WeightsError, has_rule, hub_name, name_table
 from qwenvl.weights.write import MAX_SHARD_BYTES, Quantization, whole_or_nothing, write_shards
 
 if TYPE_CHECKING:
@@ -41,9 +42,7 @@ def read_config(folder: str | Path) -> tuple[dict[str, Any], ModelConfig, Family
         problem = "no config.json here" if Path(folder).is_dir() else "no such folder"
         raise ConfigError(f"{folder}: {problem}; give the folder of a model")
     spec = family_of_config(raw, str(path))
-    if "quantization_config" in raw:
-        method = (raw["quantization_config"] or {}).get("quant_method", "gptq")
-        raise ConfigError(f"{path}: weights quantised by {method} are not supported; use the bfloat16 checkpoint")
+    zero_offset(raw, str(path))
     rules = {name: content for name in RULE_FILES if (content := _read_object(Path(folder) / name)) is not None}
     try:
         raw = spec.flatten(raw)
@@ -112,16 +111,17 @@ def parameter_shapes(model: torch.nn.Module) -> dict[str, Shape]:
 
 
 def load_model(
-    folder: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    folder: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None, packed: bool = False
 ) -> VisionLanguageModel:
     """The model of a folder, in evaluation mode.
 
-    device: None is a GPU if there is one. dtype: None keeps the file's (int8 files: float32).
+    device: None is a GPU if there is one. dtype: None keeps the file's (int8 files: float32; packed: bfloat16). packed: layers that
+    the file holds in four bits stay so, for inference; without it they become weights of that dtype.
     Raises ConfigError or WeightsError naming the file and the tensor.
     """
     import torch
 
-    _, config, _ = read_config(folder)
+    raw, config, _ = read_config(folder)
     stored = open_published(Path(folder), config.family)
     if dtype is None and any(tensor.quantized for tensor in stored.values()):
         dtype = torch.float32
@@ -130,7 +130,13 @@ def load_model(
     entries = name_table(config, parameter_shapes(model))
     check_names(entries, stored, config, str(folder))
     state: dict[str, torch.Tensor] = {}
+    if packed and (offset := zero_offset(raw, str(folder))) is not None:
+        dtype = dtype or torch.bfloat16
+        layers = find_quantised(open_tensors(Path(folder)), offset).items()
+        state = pack_layers(model, entries, {hub_name(config.family, name): layer for name, layer in layers}, target, dtype)
     for entry in entries:
+        if f"{entry.ours[0].removesuffix('.weight')}.codes" in state:
+            continue
         # On the CPU and in the file's dtype this is no copy: the parameters are views of the mapped file.
         tensor = stored[entry.published].read().to(device=target, dtype=dtype)
         state |= entry.to_ours(tensor)
@@ -144,12 +150,22 @@ def open_published(folder: Path, family: str) -> dict[str, StoredTensor]:
     Raises WeightsError also where a tensor is there under two names.
     """
     tensors: dict[str, StoredTensor] = {}
-    for tensor in open_tensors(folder).values():
+    for tensor in _whole_weights(folder, family).values():
         published = hub_name(family, tensor.name)
         if published in tensors:
             raise WeightsError(f"{tensor.file}: {tensor.name!r} and {tensors[published].name!r} are one tensor; keep one of them")
         tensors[published] = tensor
     return tensors
+
+
+def _whole_weights(folder: Path, family: str) -> dict[str, StoredTensor]:
+    """The tensors of a folder by their names, weights that are stored in four bits as one tensor each."""
+    tensors = open_tensors(folder)
+    offset = zero_offset(_read_object(folder / CONFIG) or {}, str(folder / CONFIG))
+    if offset is None:
+        return tensors
+    biases = frozenset(name for name in tensors if name.endswith(".bias") and has_rule(family, hub_name(family, name)))
+    return as_weights(tensors, offset, biases)
 
 
 def check_names(entries: list[Entry], stored: Mapping[str, StoredTensor], config: ModelConfig, where: str) -> None:

@@ -220,6 +220,11 @@ def _rule_of(family: str, name: str) -> tuple[Rule, str]:
     return rule, number.group() if number else ""
 
 
+def has_rule(family: str, published: str) -> bool:
+    """Whether the family's table knows a tensor of that name."""
+    return _LAYER_NUMBER.sub("{n}", published, count=1) in {rule.published for rule in RULES[family]}
+
+
 @cache
 def _rules_by_our_name(family: str) -> dict[str, Rule]:
     return {name: rule for rule in RULES[family] for name in rule.ours}

@@ -21,7 +21,7 @@ COMPANIONS = (
 )  # fmt: skip
 """What travels with the weights: text, sizes of pictures, defaults of generation."""
 
-NOT_KEPT = ("torch_dtype", "dtype", "transformers_version")
+NOT_KEPT = ("torch_dtype", "dtype", "transformers_version", "quantization_config")
 """Keys of config.json that speak of the file it was."""
 
 

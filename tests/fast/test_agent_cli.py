@@ -71,6 +71,7 @@ def test_the_models_plan_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[
         ["grid", TAKE, "--shortest", "--replay", "x"],
         ["grid", TAKE, "--tool", "computer_use"],
         ["grid", TAKE, "--seconds", "0"],
+        ["grid", TAKE, "--seconds", "nan"],
         ["grid", TAKE, "--out", "."],
     ],
 )
@@ -85,7 +86,7 @@ def test_wrong_usage(arguments: list[str]) -> None:
         (["grid", "make tea"], "go to the mat"),
         (["ftp://example.com", "x"], "not the address of a page"),
         (["https://example.com", "x", "--allow", "a/b"], "give a host"),
-        (["grid", TAKE, "--replay", "no/such/run"], "give the folder of an earlier run"),
+        (["grid", TAKE, "--replay", "no/such/run"], "no/such/run/steps.jsonl: .*give the folder of an earlier run"),
         (["grid", TAKE, "--replay", "pyproject.toml"], "earlier run"),
     ],
 )

@@ -10,7 +10,8 @@ import pytest
 
 from qwenvl.agent import gate as gates
 from qwenvl.agent.gate import Gate
-from qwenvl.agent.site import AgentError, Site, is_public
+from qwenvl.agent.site import AgentError, Site
+from qwenvl.processing.hosts import is_public
 from tests.agent_site import Place, served
 
 
@@ -110,7 +111,8 @@ def test_without_a_scheme_it_is_https() -> None:
     [
         ("93.184.215.14", True), ("2606:2800:21f:cb07:6820:80da:af6b:8b2c", True), ("127.0.0.1", False), ("10.1.2.3", False),
         ("169.254.169.254", False), ("192.168.1.1", False), ("100.64.0.1", False), ("::1", False), ("fe80::1%eth0", False),
-        ("::ffff:127.0.0.1", False), ("0.0.0.0", False), ("224.0.0.1", False), ("name", False),
+        ("::ffff:127.0.0.1", False), ("64:ff9b::7f00:1", False), ("2002:7f00:1::", False), ("::7f00:1", False),
+        ("0.0.0.0", False), ("224.0.0.1", False), ("name", False),
     ],
 )  # fmt: skip
 def test_public_addresses(address: str, public: bool) -> None:

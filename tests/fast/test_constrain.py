@@ -13,7 +13,8 @@ import torch
 
 from qwenvl.families import get_family
 from qwenvl.families.spec import Markup
-from qwenvl.inference.constrain import Grammar, Grammars, MatchedGrammar
+from qwenvl.inference.closing import Closing
+from qwenvl.inference.constrain import SEARCHED, Grammar, Grammars, MatchedGrammar
 from qwenvl.inference.schema_text import GrammarError
 from qwenvl.processing.markup_style import markup_text
 from qwenvl.processing.regions import read_regions, write_parts
@@ -363,3 +364,22 @@ def test_a_vocabulary_that_lacks_a_letter_ends_in_an_error() -> None:
 def test_a_model_that_cannot_end_an_answer_is_refused() -> None:
     with pytest.raises(GrammarError, match="no token that ends an answer"):
         Grammars(small_tokenizer(), [], 400, Markup())
+
+
+def test_looking_for_an_end_costs_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every token that the model takes spoils the end that was found, it is not looked for for ever."""
+    gone = 0
+    walk = Closing._walk
+
+    def counted(*arguments: Any) -> tuple[list[int], bool]:
+        nonlocal gone
+        end, ended = walk(*arguments)
+        gone += len(end)
+        return end, ended
+
+    monkeypatch.setattr(Closing, "_walk", counted)
+    choices = [first + second for first in "abcdefgh" for second in "abcdefgh"]
+    grammar = schema(type="array", minItems=70, maxItems=90, items={"enum": choices})
+    text, _ = wander(grammars(), grammar, 3, 480)
+    assert 70 <= len(json.loads(text)) <= 90 and set(json.loads(text)) <= set(choices)
+    assert SEARCHED < gone <= SEARCHED + 4 * 480

@@ -375,6 +375,12 @@ def test_a_constraint_is_kept_to_and_ends_the_answer(model: qwenvl.QwenVL, engin
         ended(engine.submit(random_prompt(model.config, 12), constraint=Nothing([5], size)))
 
 
+def test_a_format_that_admits_only_its_end_wins_over_a_least_length() -> None:
+    logits, allowed = torch.tensor([2.0, 1.0, 0.0]), torch.tensor([False, False, True])
+    assert choose_token(logits, (), GenerationOptions(), new_generator(0), {2}, allowed) == 2
+    assert choose_token(logits, (), GenerationOptions(), new_generator(0), {2}, torch.tensor([False, True, True])) == 1
+
+
 def test_r13_endless_repetition_is_stopped_and_said() -> None:
     assert not loops([1] * 191)
     assert loops([1] * 192) and loops([9, 8, 7] * 64) and loops([*range(100), *list(range(40)) * 7][:376])

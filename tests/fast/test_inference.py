@@ -257,6 +257,16 @@ def test_limits_and_stop_strings(model: qwenvl.QwenVL, monkeypatch: pytest.Monke
     assert cut.finish_reason == ("length" if cut.usage.completion_tokens == 3 else "stop")
 
 
+def test_r1_a_number_that_was_cut_is_no_place(model: qwenvl.QwenVL, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`(396,45` of `(396,451)` would be a box elsewhere; where the model itself stops there, it means what it wrote."""
+    text = "<ref>dog</ref><box>(036,166),(396,45"
+    for limit, places in ((len(ids_of(text)), 0), (100, 1)):
+        make_it_say(monkeypatch, text)
+        reply = model.chat(ask(picture(1, (100, 60))), max_new_tokens=limit)
+        assert (reply.finish_reason == "length", len(reply.regions)) == (not places, places)
+        monkeypatch.undo()
+
+
 def test_bad_messages_options_and_ids_are_one_line(model: qwenvl.QwenVL) -> None:
     long = random_prompt(model.config, CONTEXT)
     encoded = model.encode(ask(picture(1)))

@@ -59,8 +59,11 @@ def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) ->
         (["--adapter", "a=/tmp", "a=/tmp"], "already", 2),
         (["--adapter", "qwen-vl-nano-chat=/tmp"], "already", 2),
         (["--model", "qwen-vl-nano", "qwen-vl-nano"], "twice", 2),
+        (["--model"], "no name", 2),
         (["--api-key", "a\nb"], "API key", 1),
         (["--api-key", "é"], "API key", 1),
+        (["--allow-media", "https://example.org"], "no host for media", 1),
+        (["--allow-media", "example.org:0"], "no host for media", 1),
         (["--max-running", "0"], "0", 2),
     ],
 )

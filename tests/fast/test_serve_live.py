@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import resource
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,8 +17,9 @@ import httpx
 import pytest
 
 from qwenvl.inference.model import QwenVL, load
+from qwenvl.serve.desk import Desk
 from qwenvl.serve.settings import ServerSettings
-from tests.scripted_engine import Live, ScriptedEngine, ask, data_url, image, live, picture
+from tests.scripted_engine import Live, ScriptedEngine, Submitted, ask, data_url, image, live, picture
 
 CHAT = "/v1/chat/completions"
 SETTINGS = ServerSettings(idle_seconds=0.4, body_seconds=1.5, send_seconds=0.5, body_bytes=8_000_000, keep_alive_seconds=0.2)
@@ -44,9 +47,8 @@ def raw(server: Live) -> Iterator[socket.socket]:
         yield connection
 
 
-def one(connection: socket.socket) -> bytes:
+def one(connection: socket.socket, got: bytes = b"") -> bytes:
     """One answer, whole, of a connection that may stay open."""
-    got = b""
     while b"\r\n\r\n" not in got or len(got.partition(b"\r\n\r\n")[2]) < int(
         got.lower().partition(b"content-length: ")[2].split()[0]
     ):
@@ -107,7 +109,8 @@ def test_a_body_that_comes_drop_by_drop_is_given_up(server: Live, engine: Script
             except TimeoutError:
                 continue
         assert 1.4 < time.monotonic() - began < 3
-        assert error_of(got)[0] == 408
+        connection.settimeout(5)
+        assert error_of(one(connection, got))[0] == 408
     assert not engine.submitted
 
 
@@ -206,17 +209,22 @@ def test_what_is_no_http_gets_one_line(server: Live, name: str) -> None:
     assert alive(server)
 
 
-def test_a_client_that_reads_nothing_is_cut_off(server: Live, engine: ScriptedEngine) -> None:
-    engine.answer = "word " * 1900
-    body = json.dumps(ask("x", stream=True, logprobs=True, top_logprobs=20, n=8)).encode()
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_reads_nothing_is_cut_off(server: Live, engine: ScriptedEngine, stream: bool) -> None:
+
+    def let_go(request: Submitted) -> bool:
+        return request.cancelled if stream else request.finished
+
+    engine.answer = "word " * (1900 if stream else 500)
+    body = json.dumps(ask("x", stream=stream, logprobs=True, top_logprobs=20, n=8)).encode()
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", server.port))
         connection.sendall(head(len(body)) + body)
         end = time.monotonic() + 20
-        while time.monotonic() < end and not (engine.submitted and all(request.cancelled for request in engine.submitted)):
+        while time.monotonic() < end and not (engine.submitted and all(let_go(request) for request in engine.submitted)):
             time.sleep(0.02)
-        assert len(engine.submitted) == 8 and all(request.cancelled for request in engine.submitted)
+        assert len(engine.submitted) == 8 and all(let_go(request) for request in engine.submitted)
         while server.server.server_state.connections and time.monotonic() < end:
             time.sleep(0.02)
         assert not server.server.server_state.connections, "its connection is not kept"
@@ -230,6 +238,32 @@ def test_a_client_that_leaves_while_its_picture_is_read_asks_nothing(server: Liv
             connection.sendall(head(len(body)) + body[:cut])
     assert alive(server)
     assert len(engine.submitted) <= 2
+
+
+def test_what_waits_to_be_read_is_let_go_with_its_client(model: QwenVL) -> None:
+    class Body(bytearray):
+        """One that can be watched."""
+
+    async def run() -> tuple[int, int]:
+        desk, go = Desk({"nano": ScriptedEngine(model)}, ServerSettings(encoders=1)), threading.Event()
+        first = asyncio.ensure_future(desk._in_pool(go.wait, 20))
+        bodies = [Body(100) for _ in range(20)]
+        watched = [weakref.ref(body) for body in bodies]
+        tasks = [asyncio.ensure_future(desk._in_pool(len, body)) for body in bodies]
+        await asyncio.sleep(0.05)
+        for task in (first, *tasks):  # the thread of the first one goes on all the same
+            task.cancel()
+        await asyncio.wait([first, *tasks])
+        late = asyncio.ensure_future(desk._in_pool(len, b"late"))
+        tasks.clear()
+        bodies.clear()
+        del task
+        await asyncio.sleep(0.05)
+        held = sum(body() is not None for body in watched)
+        go.set()
+        return held, await late
+
+    assert asyncio.run(run()) == (0, 4)
 
 
 def test_too_many_that_wait_to_be_read_are_told_to_come_again(model: QwenVL) -> None:

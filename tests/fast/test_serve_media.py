@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from qwenvl.families import get_family
-from qwenvl.serve.addresses import Target, check_allowed, is_public, normal_host, read_url
+from qwenvl.processing.hosts import is_public, normal_host
+from qwenvl.serve.addresses import Target, check_allowed, read_url
 from qwenvl.serve.conversation import Medium, open_media
 from qwenvl.serve.errors import ApiError
 from qwenvl.serve.fetch import Fetcher

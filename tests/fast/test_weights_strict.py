@@ -94,8 +94,12 @@ def spoil(folder: Path, how: str) -> None:
         edit_config(folder, visual=json.loads(config.read_text())["visual"] | {"output_dim": 64})
     elif how == "id outside":
         edit_config(folder, visual=json.loads(config.read_text())["visual"] | {"image_start_id": 62})
+    elif how == "awq":
+        edit_config(folder, quantization_config={"quant_method": "awq", "bits": 4})
     elif how == "gptq":
         edit_config(folder, quantization_config={"bits": 4})
+    elif how == "gptq of 3 bits":
+        edit_config(folder, quantization_config={"bits": 3})
     elif how == "no weights":
         weights.unlink()
     elif how == "truncated":
@@ -129,7 +133,9 @@ def spoil(folder: Path, how: str) -> None:
         ("queries no square", "ResamplerConfig: num_queries is 5; queries stand on a square grid"),
         ("two widths", "ModelConfig: the connector's visual tokens have 64 numbers, the decoder's tokens 32"),
         ("id outside", "ModelConfig: image_pad_id is 64, outside the vocabulary of 64"),
-        ("gptq", "gptq are not supported"),
+        ("awq", "by awq are not supported"),
+        ("gptq", "holds no qweight, but config.json has a quantization_config"),
+        ("gptq of 3 bits", "by gptq in 3 bits are not supported"),
         ("no weights", "no weight file"),
         ("truncated", f"{WEIGHTS}: not a whole safetensors file"),
         ("empty", f"{WEIGHTS}: not a whole safetensors file"),

@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-import torch
 
 from qwenvl.inference.constrain import Grammar, Grammars, MatchedGrammar
+from qwenvl.inference.engine import Engine
 from qwenvl.inference.model import QwenVL, load
-from qwenvl.inference.sampling import GenerationOptions, choose_token, new_generator
-from qwenvl.inference.session import Session
+from qwenvl.inference.reply import Reply
+from qwenvl.inference.sampling import GenerationOptions
 from qwenvl.types import Encoded
 
 pytest.importorskip("llguidance")
@@ -86,32 +88,26 @@ def random_choice(draws: random.Random) -> dict[str, Any]:
 
 
 def answer(
-    model: QwenVL, prompts: list[Encoded], constraints: list[MatchedGrammar], limits: list[int], options: list[GenerationOptions]
-) -> list[str]:
-    """The texts of answers that are decoded together, each by its own options and within its own limit."""
-    session = Session(model.model, prompts, room=max(limits))
-    generators = [new_generator(option.seed) for option in options]
-    tokens: list[list[int]] = [[] for _ in prompts]
-    active, logits = list(range(len(prompts))), session.prefill()
-    while active:
-        for row, index in reversed(list(enumerate(active))):
-            token = choose_token(logits[row], [], options[index], generators[index], allowed=constraints[index].mask())
-            token = constraints[index].settle(token, limits[index] - len(tokens[index]))
-            if token not in model.stop_ids:
-                tokens[index].append(token)
-            if token in model.stop_ids or constraints[index].done or len(tokens[index]) == limits[index]:
-                session.leave(row)
-                active[row] = active[-1]
-                active.pop()
-        if active:
-            logits = session.step([tokens[index][-1] for index in active])
-    assert model.tokenizer is not None
-    return [model.tokenizer.decode(answer) for answer in tokens]
+    engine: Engine, prompts: list[Encoded], constraints: list[MatchedGrammar], limits: list[int], options: list[GenerationOptions]
+) -> list[Reply]:
+    """Answers that are decoded together, each by its own options and within its own limit."""
+    tickets = [
+        engine.submit(prompt, GenerationOptions.of(option, max_new_tokens=limit), constraint=constraint)
+        for prompt, constraint, limit, option in zip(prompts, constraints, limits, options, strict=True)
+    ]
+    return [reply for ticket in tickets for reply in ticket if isinstance(reply, Reply)]
 
 
 @pytest.fixture(scope="module")
 def model() -> QwenVL:
     return load("qwen-vl-nano-chat", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def engine(model: QwenVL) -> Iterator[Engine]:
+    engine = Engine(model)
+    yield engine
+    engine.close()
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +117,7 @@ def grammars(model: QwenVL) -> Grammars:
 
 
 @pytest.mark.parametrize("part", range(SCHEMAS // 100))
-def test_constrained_answers_always_parse(model: QwenVL, grammars: Grammars, part: int) -> None:
+def test_constrained_answers_always_parse(engine: Engine, grammars: Grammars, part: int) -> None:
     """Half of the answers are greedy, half drawn at random; limits are from hardly enough to plenty."""
     draws = random.Random(part)
     schemas = [random_schema(draws) for _ in range(100)]
@@ -133,16 +129,17 @@ def test_constrained_answers_always_parse(model: QwenVL, grammars: Grammars, par
         assert shortest is not None, schema
         limit = shortest + draws.choice([0, 1, 5, 30, 200])
         options = GenerationOptions(seed=index, temperature=draws.choice([0.0, 1.5]))
-        cases.append((model.encode([{"role": "user", "content": draws.choice(QUESTIONS)}]), constraint, limit, options))
-    texts: list[str] = []
+        cases.append((engine.model.encode([{"role": "user", "content": draws.choice(QUESTIONS)}]), constraint, limit, options))
+    replies: list[Reply] = []
     for start in range(0, len(cases), TOGETHER):
-        texts += answer(model, *map(list, zip(*cases[start : start + TOGETHER])))
-    for schema, text in zip(schemas, texts, strict=True):
-        assert json.loads(text) is not None
+        replies += answer(engine, *map(list, zip(*cases[start : start + TOGETHER])))
+    for schema, reply in zip(schemas, replies, strict=True):
+        text = reply.text
+        assert reply.finish_reason == "stop" and isinstance(json.loads(text), dict)
         # Numbers as they are written: a double would round 0.2999999999999999999 up to its bound.
         value, exact = (json.loads(written, parse_float=Decimal) for written in (text, json.dumps(schema)))
         jsonschema.Draft202012Validator(exact, format_checker=jsonschema.FormatChecker()).validate(value)
-    assert len(set(texts)) > 60  # they are not all the shortest
+    assert len({reply.text for reply in replies}) > 60  # they are not all the shortest
 
 
 def test_the_schemas_are_of_every_kind() -> None:
@@ -157,13 +154,11 @@ def test_the_schemas_are_of_every_kind() -> None:
     assert refused > SCHEMAS / 2
 
 
-def test_answers_about_a_picture_name_places(model: QwenVL, grammars: Grammars, repository: Any) -> None:
+def test_answers_about_a_picture_name_places(model: QwenVL, engine: Engine, grammars: Grammars, repository: Path) -> None:
     """What the grammar of boxes adds to a model that knows its markup is nothing: the greedy answer is the same."""
     picture = str(repository / "qwenvl" / "assets" / "samples" / "scene-1.png")
     question = [{"type": "image", "image": picture}, {"type": "text", "text": "Describe the picture in English with grounding:"}]
     prompt = model.encode([{"role": "user", "content": question}])
     free = model.generate([prompt], temperature=0.0, max_new_tokens=400)[0]
-    bound = answer(model, [prompt], [grammars.start(Grammar("boxes"))], [400], [GenerationOptions()])[0]
-    assert free.regions and bound.strip() == free.text
-    with torch.inference_mode():
-        assert grammars.start(Grammar("boxes")).mask().sum() > 100
+    bound = answer(engine, [prompt], [grammars.start(Grammar("boxes"))], [400], [GenerationOptions()])[0]
+    assert free.regions and bound.text == free.text and bound.regions == free.regions

@@ -156,6 +156,19 @@ def test_an_edited_question_replaces_what_came_after(browser: Browser) -> None:
         expect(page.locator(".turn")).to_have_count(1)
 
 
+def test_what_was_written_before_a_reload_is_kept(browser: Browser) -> None:
+    reply = Reply(tuple(f"word{number} " for number in range(40)), pause=0.2)
+    with serve(Script(lambda body, number: reply)) as script, watched(browser, script.url) as seen:
+        page = seen.page
+        page.fill("#question", "Tell me")
+        page.click("#send")
+        expect(page.locator(".answer-body")).to_contain_text("word12", timeout=20_000)
+        page.reload()
+        page.wait_for_selector("body[data-ready]")
+        expect(page.locator(".answer-body")).to_contain_text("word3")
+        expect(page.locator(".turn")).to_contain_text("Stopped")
+
+
 def test_history_is_there_after_a_reload(browser: Browser) -> None:
     with serve(Script()) as script, watched(browser, script.url) as seen:
         page = seen.page

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -132,8 +134,43 @@ def test_a_second_signal_stops_it_at_once() -> None:
             time.sleep(0.3)
             began = time.monotonic()
             server.signal()
-            code, _, _ = server.end()
-        assert code == 0 and time.monotonic() - began < 10
+            code, _, error = server.end()
+        assert code == 0 and time.monotonic() - began < 10 and "Traceback" not in error
+
+
+def test_an_output_that_takes_nothing_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "qwenvl", "serve", "--port", "0"]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=100)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("qwenvl: ")
+
+
+def test_it_goes_on_after_it_ran_out_of_files() -> None:
+    """Too many connections for its limit wait; that is said in a line, and they are answered once others end."""
+    few = "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))"
+    few += "; from qwenvl.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", few, "serve", "--port", "0"]
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as server,
+    ):
+        try:
+            assert server.stdout is not None
+            url = server.stdout.readline().split()[-1]
+            port = int(url.rpartition(":")[2])
+            held = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(100)]
+            time.sleep(1.5)
+            for connection in held:
+                connection.close()
+            assert httpx.get(f"{url}/health", timeout=20).status_code == 200
+            server.terminate()
+            assert server.wait(40) == 0
+            errors.seek(0)
+            told = errors.read()
+            assert told.count("too many open files") == 1 and "Traceback" not in told, told[-2000:]
+        finally:
+            server.kill()
 
 
 def test_a_key_of_the_environment_is_asked_for() -> None:

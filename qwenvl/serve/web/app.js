@@ -170,6 +170,9 @@ async function send() {
   await ask(turn);
 }
 
+/** Milliseconds after which an answer that is being written is kept as far as it is. */
+const KEEP_EVERY = 1000;
+
 /** Asks a turn, which is the last one; a new answer of it is shown. */
 async function ask(turn) {
   if (asking) return;
@@ -192,6 +195,8 @@ async function ask(turn) {
     fillAnswer(root, turn, true, actions);
     scrollDown();
   });
+  // What is written already is there after a reload, and where the tab dies.
+  const keeping = setInterval(() => writeConversation(mine).catch(() => clearInterval(keeping)), KEEP_EVERY);
   try {
     const { body, pictures } = await buildRequest(mine.turns, answer.model, readParams(sampleOf(turn.sample)?.format));
     answer.pictures = pictures;
@@ -200,6 +205,7 @@ async function ask(turn) {
     answer.state = "failed";
     answer.error = { message: error.message, status: 0, retryAfter: 0 };
   }
+  clearInterval(keeping);
   asking = null;
   showAsking();
   mine.updated = Date.now();
