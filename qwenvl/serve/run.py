@@ -160,6 +160,7 @@ async def _serve(
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)  # it ends already, and in order: one more signal must not make a kill of that
         for task in stopping:
             task.cancel()
 

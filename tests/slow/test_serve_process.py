@@ -129,7 +129,8 @@ def test_a_second_signal_stops_it_at_once() -> None:
     with serving("--grace", "60") as server:
         body = {"messages": QUESTION, "stream": True, "min_tokens": 1900, "max_tokens": 1900, "temperature": 2.0, "n": 8}
         with httpx.stream("POST", server.url + CHAT, json=body, timeout=100) as answer:
-            next(answer.iter_lines())
+            lines = answer.iter_lines()  # kept: without it the connection is closed, and the answer with it
+            next(lines)
             server.signal()
             time.sleep(0.3)
             began = time.monotonic()
