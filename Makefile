@@ -12,7 +12,7 @@ PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c c
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
 
 # What training data is drawn with: fonts, names of things, the shaping of words, a browser for web pages, and manuals to read. And Java,
-# in which the peer that splits captions into words is written.
+# in which the peer that splits captions into words is written. npm, from wherever it came, fetches what looks for barriers in the page.
 # Making data and the tests need them; the demo and a model's use do not.
 FONTS = fonts-arphic-gbsn00lp fonts-arphic-gkai00mp fonts-arphic-ukai fonts-arphic-uming fonts-b612 fonts-cabin fonts-cantarell \
 	fonts-comfortaa fonts-courier-prime fonts-croscore fonts-crosextra-caladea fonts-crosextra-carlito fonts-dejavu-core \
@@ -69,7 +69,8 @@ $(VENV)/.dev: pyproject.toml constraints/cpu.txt | $(VENV)/bin/python
 
 system:
 	@missing=$$(for package in $(PACKAGES); do \
-		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
+		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done; \
+		command -v npm >/dev/null || echo npm); \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "installing Debian packages:" $$missing; \
