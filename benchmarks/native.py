@@ -20,7 +20,8 @@ from benchmarks.decode import STEPS, OurSteps, TheirSteps, relative_difference
 from benchmarks.harness import Case, Run
 from qwenvl.config import ModelConfig
 from qwenvl.families import get_family
-from qwenvl.inference.session import Session, window_tensors
+from qwenvl.inference.features import window_tensors
+from qwenvl.inference.session import Session
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.encode import ready_picture
 from qwenvl.processing.grid import window_plan

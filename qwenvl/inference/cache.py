@@ -82,47 +82,45 @@ class KVCache:
         for held in (*self.keys, *self.values):
             held[target, :, :length] = held[source, :, :length]
 
-    def close(self, spoiled: bool = False) -> None:
-        """Give up the last row. What it held stays there, hidden by every layout; `spoiled` wipes it, since attention multiplies
-        what is hidden by zero, and nothing hides an infinity or a NaN."""
+    def wipe(self, row: int) -> None:
+        """Zero all of a row. What a sequence leaves behind is hidden by every layout, but attention multiplies what is hidden by
+        zero, and nothing hides an infinity or a NaN."""
+        for held in (*self.keys, *self.values):
+            held[row].zero_()
+
+    def close(self) -> None:
+        """Give up the last row."""
         self.lengths.pop()
-        if spoiled:
-            for held in (*self.keys, *self.values):
-                held[len(self.lengths)].zero_()
 
-    def extend(self, new: Sequence[int], first: int = 0) -> CachedLayout:
-        """Make room for new[i] more tokens of sequence first + i and return how they attend.
-
-        Raises ValueError when they do not fit.
-        """
-        end = first + len(new)
-        past = self.lengths[first:end]
+    def extend(self, new: Sequence[int]) -> CachedLayout:
+        """Make room for new[i] more tokens of sequence i and return how they attend. Raises ValueError when they do not fit."""
+        past = self.lengths
         whole = [length + more for length, more in zip(past, new, strict=True)]
         if max(whole) > self.capacity:
             raise ValueError(f"the cache holds {self.capacity} tokens of a sequence; {max(whole)} are needed")
-        self.lengths[first:end] = whole
+        self.lengths = whole
         device = self.keys[0].device
         starts, counts = torch.tensor(past, device=device), torch.tensor(list(new), device=device)
         rows = Rows.of(counts)
         offset = torch.arange(rows.length, device=device)
         position = starts[:, None] + offset
         valid = offset < counts[:, None]
-        sequences = torch.arange(first, end, device=device).repeat_interleave(counts)
+        sequences = torch.arange(len(new), device=device).repeat_interleave(counts)
         keys = max(whole)
         # Prompts into an empty cache: the kernel's own causal pattern, which a mask would only slow down. It hides a row's padding.
         causal = not any(past)
         blocked = None if causal else torch.arange(keys, device=device) > position[:, None, :, None]
         if blocked is not None and not bool(blocked.any()):
             blocked = None
-        return CachedLayout(Pattern(rows, causal, blocked), sequences, position[valid], keys, first)
+        return CachedLayout(Pattern(rows, causal, blocked), sequences, position[valid], keys)
 
     def append(self, layer: int, keys: Tensor, values: Tensor, layout: CachedLayout) -> tuple[Tensor, Tensor]:
-        """Store keys and values (T, K, d) of the tokens just made room for; return (N, K, S, d) of the layout's rows."""
-        rows = slice(layout.first, layout.first + layout.pattern.rows.count)
+        """Store keys and values (T, K, d) of the tokens just made room for; return (N, K, S, d) of all."""
+        rows = layout.pattern.rows.count
         whole = []
         for held, new in ((self.keys[layer], keys), (self.values[layer], values)):
             held[layout.sequences, :, layout.slots] = new.to(held.dtype)
-            whole.append(held[rows, :, : layout.keys])
+            whole.append(held[:rows, :, : layout.keys])
         return whole[0], whole[1]
 
     def read(self, row: int, start: int, end: int) -> Tensor:

@@ -59,9 +59,10 @@ class TensorCache:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A picture or clip of a prompt: a digest of what is seen, its patches, and its tokens among the prompt's V."""
+    """A picture or clip of a prompt: a digest of what is seen, its grid (3,), its patches, and its tokens among the prompt's V."""
 
     digest: bytes
+    grid: np.ndarray
     patches: slice
     tokens: slice
 
@@ -76,16 +77,16 @@ def looks_of(model: VisionLanguageModel, prompt: Encoded) -> list[Look]:
         tokens = slice(token, token := token + spec.visual_tokens(config, (int(grid[0]), int(grid[1]), int(grid[2]))))
         seen = hashlib.blake2b(grid.tobytes(), digest_size=16)
         seen.update(np.ascontiguousarray(prompt.patches[patches]).data)
-        looks.append(Look(seen.digest(), patches, tokens))
+        looks.append(Look(seen.digest(), grid, patches, tokens))
     return looks
 
 
 def visual_tokens(model: VisionLanguageModel, prompt: Encoded, looks: Sequence[Look], kept: TensorCache) -> Tensor:
     """Visual tokens (V, D) of these pictures of a prompt, in the model's dtype: what `kept` holds, else the tower's."""
     found = {look.digest: kept.get(look.digest) for look in looks}
-    missing = {look.digest: (look, grid) for look, grid in zip(looks, _grids(prompt, looks)) if found[look.digest] is None}
+    missing = {look.digest: look for look in looks if found[look.digest] is None}
     for group in _together(list(missing.values())):
-        for (look, _), made in zip(group, _look(model, prompt, group)):
+        for look, made in zip(group, _look(model, prompt, group)):
             found[look.digest] = made
             kept.put(look.digest, made)
     whole = [tokens for look in looks if (tokens := found[look.digest]) is not None]
@@ -93,35 +94,30 @@ def visual_tokens(model: VisionLanguageModel, prompt: Encoded, looks: Sequence[L
     return torch.cat(whole) if whole else torch.zeros(0, weight.shape[1], dtype=weight.dtype, device=weight.device)
 
 
-def _grids(prompt: Encoded, looks: Sequence[Look]) -> list[np.ndarray]:
-    ends = np.cumsum(prompt.grids.prod(axis=1)).tolist()
-    return [prompt.grids[ends.index(look.patches.stop)] for look in looks]
-
-
-def _together(missing: Sequence[tuple[Look, np.ndarray]]) -> list[list[tuple[Look, np.ndarray]]]:
+def _together(missing: Sequence[Look]) -> list[list[Look]]:
     """Pictures in groups of at most TOGETHER patches, a larger one alone: what the tower needs beside its weights stays bounded."""
-    groups: list[list[tuple[Look, np.ndarray]]] = []
+    groups: list[list[Look]] = []
     room = 0
-    for look, grid in missing:
+    for look in missing:
         size = look.patches.stop - look.patches.start
         if not groups or size > room:
             groups.append([])
             room = TOGETHER
-        groups[-1].append((look, grid))
+        groups[-1].append(look)
         room -= size
     return groups
 
 
-def _look(model: VisionLanguageModel, prompt: Encoded, group: Sequence[tuple[Look, np.ndarray]]) -> list[Tensor]:
+def _look(model: VisionLanguageModel, prompt: Encoded, group: Sequence[Look]) -> list[Tensor]:
     """The tower's and connector's tokens of each picture, none of them a view of another's."""
     device = model.decoder.embed_tokens.weight.device
-    parts = [prompt.patches[look.patches] for look, _ in group]
-    patches = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    grids = np.stack([grid for _, grid in group])
+    parts = [prompt.patches[look.patches] for look in group]
+    patches = np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts))
+    grids = np.stack([look.grid for look in group])
     windows = window_tensors(window_plan(grids, model.config.vision), device)
     with torch.no_grad():
-        tokens = model.visual(torch.from_numpy(np.ascontiguousarray(patches)).to(device), torch.from_numpy(grids), windows=windows)
-    counts = [look.tokens.stop - look.tokens.start for look, _ in group]
+        tokens = model.visual(torch.from_numpy(patches).to(device), torch.from_numpy(grids), windows=windows)
+    counts = [look.tokens.stop - look.tokens.start for look in group]
     return [tokens] if len(counts) == 1 else [part.clone() for part in tokens.split(counts)]
 
 

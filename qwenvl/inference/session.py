@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from qwenvl.inference.cache import KVCache
-from qwenvl.inference.features import TensorCache, looks_of, visual_tokens, window_tensors
+from qwenvl.inference.features import window_tensors
 from qwenvl.inference.loops import loops
 from qwenvl.inference.reply import FinishReason
 from qwenvl.inference.sampling import Constraint, GenerationOptions, choose_token, log_likelihoods, new_generator
@@ -100,28 +100,19 @@ class Session:
     and kept while decoding, as the published code keeps that of its prefill. `room` tokens can follow each prompt.
     """
 
-    def __init__(
-        self, model: VisionLanguageModel, prompts: Sequence[Encoded] = (), *, room: int = 0, alphas: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, model: VisionLanguageModel, prompts: Sequence[Encoded] = (), *, room: int = 0) -> None:
         config, weight = model.config.decoder, model.decoder.embed_tokens.weight
         self.model = model
         self.prompts = list(prompts)
-        self.alphas = list(alphas) if alphas is not None else [alpha_of(model, len(prompt)) for prompt in prompts]
+        self.alphas = [alpha_of(model, len(prompt)) for prompt in prompts]
         # What is decoded next stands after the highest position of the whole prompt on any axis, which may lie within a clip.
         self.next_positions = [next_position(prompt.position_ids) for prompt in prompts]
         capacity = max((len(prompt) for prompt in self.prompts), default=0) + room
         self.cache = KVCache(config, len(self.prompts), capacity, dtype=weight.dtype, device=weight.device)
 
-    def prefill(self, chunk: int | None = None) -> Tensor:
-        """Logits (N, vocab) after each prompt. With `chunk`, a single prompt is fed in pieces of so many tokens."""
-        if chunk is None:
-            return self.feed(self.prompts)
-        if len(self.prompts) != 1:
-            raise ValueError(f"prefill in pieces is for one sequence, not {len(self.prompts)}")
-        visual = visual_tokens(self.model, self.prompts[0], looks_of(self.model, self.prompts[0]), TensorCache(0))
-        pieces = split_prompt(self.prompts[0], chunk)
-        rows = visual.split([len(piece.visual_slots) for piece in pieces])
-        return [self.feed([piece], tokens) for piece, tokens in zip(pieces, rows)][-1]
+    def prefill(self) -> Tensor:
+        """Logits (N, vocab) after each prompt."""
+        return self.feed(self.prompts)
 
     @torch.inference_mode()
     def feed(self, pieces: Sequence[Encoded], visual: Tensor | None = None) -> Tensor:
@@ -168,12 +159,14 @@ class Session:
 
     @torch.inference_mode()
     def leave(self, row: int, spoiled: bool = False) -> None:
-        """Go on without this sequence; the last row takes its place. `spoiled` as in `KVCache.close`."""
+        """Go on without this sequence; the last row takes its place. spoiled: what it held may not be finite (`KVCache.wipe`)."""
         last = len(self.alphas) - 1
+        if spoiled:  # all of it: the row that moves in may be shorter
+            self.cache.wipe(row)
         if row != last:
             self.cache.move(last, row)
             self.alphas[row], self.next_positions[row] = self.alphas[last], self.next_positions[last]
-        self.cache.close(spoiled)
+        self.cache.close()
         self.alphas.pop()
         self.next_positions.pop()
 

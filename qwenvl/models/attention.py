@@ -161,14 +161,13 @@ class CachedLayout:
     """New tokens of N rows, each row continuing what a cache holds of it.
 
     The pattern hides the cache's unused slots and what lies ahead. sequences (T,) and slots (T,) say where in the cache each new
-    token is kept; `keys` is S; `first` is the cache's row that is the layout's first.
+    token is kept; `keys` is S.
     """
 
     pattern: Pattern
     sequences: Tensor
     slots: Tensor
     keys: int
-    first: int = 0
 
 
 Layout = PackedLayout | CachedLayout

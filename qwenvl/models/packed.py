@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qwenvl.models.packed_layout import cuda_tiles, half_block, join_halves, pack, unpack, whole_blocks
-from qwenvl.models.quantised import QuantisedLinear
+from qwenvl.models.quantised import QuantisedLinear, not_zero
 from qwenvl.models.select import LayerError, linear_layers, replace_layers
 
 PackedKind = Literal["int8", "int4"]
@@ -139,7 +139,7 @@ def _whole_numbers(layer: PackedLinear, rows: Tensor) -> Tensor:
     """Of int8: each row of activations in two codes of eight bits, x = s * (a + b / FINE), whose products with the weight's codes
     are sums of whole numbers. Exact to 3e-5, what is left of x; and a row's product is the same to the bit in any company."""
     exact = rows.float()
-    scale = _not_zero(exact.abs().amax(dim=1, keepdim=True) / LEVELS)
+    scale = not_zero(exact.abs().amax(dim=1, keepdim=True) / LEVELS)
     steps = exact / scale
     coarse = steps.round()
     fine = ((steps - coarse) * FINE).round()
@@ -188,7 +188,7 @@ def _linear_of(weight: Tensor) -> nn.Linear:
 
 def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Codes (N, K) and scales (N,), which bfloat16 holds exactly: rounding them afterwards would cost as much as the codes do."""
-    scales = _exact(_not_zero(weight.float().abs().amax(dim=1) / LEVELS))
+    scales = _exact(not_zero(weight.float().abs().amax(dim=1) / LEVELS))
     return (weight.float() / scales[:, None]).round().clamp(-LEVELS, LEVELS).to(torch.int8), scales
 
 
@@ -196,7 +196,7 @@ def _to_int4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Codes (N, K) from 0 to 15, and scales and offsets (N, K / G), which bfloat16 holds exactly."""
     groups = weight.float().unflatten(1, (-1, GROUP))
     low, high = groups.aminmax(dim=-1)
-    scales = _exact(_not_zero((high - low) / 15))
+    scales = _exact(not_zero((high - low) / 15))
     offsets = _exact(torch.where(high > low, low + 8 * scales, low))
     codes = ((groups - offsets[..., None]) / scales[..., None]).round() + 8
     return codes.clamp(0, 15).to(torch.uint8).flatten(1), scales, offsets
@@ -204,10 +204,6 @@ def _to_int4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _exact(values: Tensor) -> Tensor:
     return values.to(torch.bfloat16).float()
-
-
-def _not_zero(scales: Tensor) -> Tensor:
-    return torch.where(scales > 0, scales, torch.ones_like(scales))
 
 
 @lru_cache

@@ -87,20 +87,20 @@ class _Product(torch.autograd.Function):
 
 
 def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    scales = _not_zero(weight.float().abs().amax(dim=1, keepdim=True) / 127)
+    scales = not_zero(weight.float().abs().amax(dim=1, keepdim=True) / 127)
     return (weight.float() / scales).round().clamp(-127, 127).to(torch.int8), scales
 
 
 def _to_nf4(weight: Tensor) -> tuple[Tensor, Tensor]:
     blocks = weight.float().unflatten(1, (-1, BLOCK))
-    scales = _not_zero(blocks.abs().amax(dim=-1))
+    scales = not_zero(blocks.abs().amax(dim=-1))
     levels = torch.tensor(NF4, device=weight.device)
     # The nearest level is told by the middles between neighbours.
     numbers = torch.bucketize(blocks / scales[..., None], (levels[1:] + levels[:-1]) / 2).flatten(1).to(torch.uint8)
     return numbers[:, ::2] << 4 | numbers[:, 1::2], scales
 
 
-def _not_zero(scales: Tensor) -> Tensor:
+def not_zero(scales: Tensor) -> Tensor:
     return torch.where(scales > 0, scales, torch.ones_like(scales))
 
 

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from qwenvl.inference.engine import DeadlineError, Draining
 from qwenvl.inference.reply import Reply
+from qwenvl.inference.requests import DeadlineError, Draining
 from qwenvl.inference.session import Piece
 from qwenvl.serve.answering import Answering, Asked, Ended, Happened
 from qwenvl.serve.answers import Times

@@ -48,7 +48,7 @@ def busy(message: str, retry_after: float) -> ApiError:
 
 def as_api_error(error: BaseException, param: str | None = None) -> ApiError:
     """What an error of ours means to the client who sent the request. One that is no QwenVLError is a bug: 500, without details."""
-    from qwenvl.inference.engine import DeadlineError, Draining, Overloaded
+    from qwenvl.inference.requests import DeadlineError, Draining, Overloaded
 
     if isinstance(error, ApiError):
         return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Mapping
@@ -74,8 +75,6 @@ class Served:
 
 
 def _json(schema: dict[str, Any]) -> str:
-    import json
-
     try:
         return json.dumps(schema, ensure_ascii=False, allow_nan=False)
     except ValueError:

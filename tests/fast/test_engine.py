@@ -337,7 +337,7 @@ def test_presence_and_frequency_are_taken_off_the_scores() -> None:
     assert chosen() == 0
     assert chosen(presence_penalty=0.05) == 0  # both were said
     assert chosen(frequency_penalty=0.2) == 1  # 2.0 - 0.4 < 1.9 - 0.2
-    assert chosen(presence_penalty=1.0) == 2 or chosen(presence_penalty=1.2) == 2
+    assert chosen(presence_penalty=0.9) == 0 and chosen(presence_penalty=1.1) == 2  # 2.0 - 1.1 < 1.0
     assert chosen(frequency_penalty=-1.0) == 0
 
 

@@ -18,6 +18,7 @@ from qwenvl.inference.cache import KVCache
 from qwenvl.inference.engine import Engine
 from qwenvl.inference.requests import Draining, EngineLimits, Overloaded, RequestError
 from qwenvl.inference.sampling import GenerationOptions, choose_token, new_generator
+from qwenvl.inference.session import Session
 from qwenvl.types import QwenVLError
 from tests.fast.test_engine import Only, answers, build, ended, held
 from tests.fast.tiny import Visual, document, native_config, random_prompt, tiny_model
@@ -86,6 +87,18 @@ def test_memory_that_runs_out_costs_one_answer_and_no_other_a_token(
     assert all(one in (right, "the request failed: no room") for one, right in zip(told, expected))
     assert outcomes(engine, 4) == expected
     assert engine.stats().running == 0
+
+
+def test_nothing_of_a_poisoned_row_is_left_where_a_shorter_one_moves(model: qwenvl.QwenVL) -> None:
+    """Attention multiplies what is hidden by zero, which leaves a NaN as it is."""
+    prompts = [random_prompt(model.config, length, length) for length in (30, 20, 6)]
+    session, kept = Session(model.model, prompts, room=4), Session(model.model, prompts[1:], room=4)
+    session.prefill(), kept.prefill()
+    for whole in (*session.cache.keys, *session.cache.values):
+        whole[0] = float("nan")
+    session.leave(0, spoiled=True)  # the last row, of six tokens, takes its place
+    both = session.step([7, 8])
+    torch.testing.assert_close(both, kept.step([8, 7]).flip(0), atol=1e-5, rtol=0)
 
 
 def test_a_cache_that_cannot_grow_holds_what_it_held(model: qwenvl.QwenVL, monkeypatch: pytest.MonkeyPatch) -> None:
