@@ -95,8 +95,7 @@ def trainer_loss(model: VisionLanguageModel, batch: Batch) -> float:
 
 
 def print_table(checks: Sequence[Comparison]) -> None:
-    """Ids, positions, pixels, tokens: how many differ. Logits and loss: largest difference as a share of the largest value; log p:
-    largest difference."""
+    """Ids, positions, pixels, tokens: how many differ. Logits, loss, log p: largest difference as a share of the largest value."""
     width = max(len(one.compared) for one in checks)
     print(f"{'what':<10} {'compared':<{width}} {'differ by':>10} {'allowed':>8}")
     for one in checks:

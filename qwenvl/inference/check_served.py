@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.request import Request, urlopen
 
+import numpy as np
 import torch
 
 from qwenvl.inference.check import LIMITS, STEPS, Check, Talk
@@ -71,7 +72,7 @@ def server_agrees(model: QwenVL, name: str, talks: Sequence[Talk], address: str)
         expected = [piece for piece in _alone(model, one, None) if piece.token not in model.stop_ids]
         words += [bytes(token["bytes"]) for token in said] != [tokenizer.id_to_bytes(piece.token) for piece in expected]
         pairs = zip([token["logprob"] for token in said], [piece.logprob or 0.0 for piece in expected])
-        largest = max([largest, *(abs(ours - theirs) for ours, theirs in pairs)])
+        largest = max([largest, _share(pairs)])
     yield Check("ids", "server, chat prompt", ids, 0)
     yield Check("tokens", "server's greedy answers, chat's", words, 0)
     yield Check("log p", "server's greedy answers, chat's", largest, LIMITS[model.dtype])
@@ -106,15 +107,22 @@ def _alone(model: QwenVL, one: Talk, constraint: Said | None) -> list[Piece]:
 
 
 def _apart(pairs: Any) -> float:
-    """Largest difference of the log-likelihoods of ids that both tell of."""
-    largest = 0.0
+    """As `_share`, of the ids that both tell of."""
+    both: list[tuple[float, float]] = []
     for ours, theirs in pairs:
         assert [piece.token for piece in ours] == [piece.token for piece in theirs]
         for one, other in zip(ours, theirs):
             known = dict(other.top) | {other.token: other.logprob}
             told = dict(one.top) | {one.token: one.logprob}
-            largest = max([largest, *(abs(told[token] - known[token]) for token in told.keys() & known.keys())])
-    return largest
+            both += [(told[token], known[token]) for token in told.keys() & known.keys()]
+    return _share(both)
+
+
+def _share(pairs: Iterable[tuple[float, float]]) -> float:
+    """Largest difference of log-likelihoods, as a share of the largest of them, or of one nat where all are small: they are
+    rounded as logits are, in steps that grow with the number."""
+    both = np.array(list(pairs), np.float64).reshape(-1, 2)
+    return float(np.abs(both[:, 0] - both[:, 1]).max(initial=0.0) / np.abs(both[:, 1]).max(initial=1.0))
 
 
 def _post(address: str, body: Mapping[str, Any]) -> Any:

@@ -68,7 +68,8 @@ class JsonList(MarkupStyle):
         return strip_places(text)
 
     def token_roles(self, ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
-        """By byte, since JSON is plain text; a token has the role of its first byte. A label's words are words.
+        """By byte, since JSON is plain text; a token has the role of its first byte. A label's words are words, and so is what
+        opens the list: there, as with <box>, a model says that a place follows and not words.
 
         What ends a number has the role of its units: it says that no further digit follows.
         """
@@ -76,7 +77,7 @@ class JsonList(MarkupStyle):
         text = b"".join(pieces)
         roles = np.full(len(text) + 1, TokenRole.WORD)
         for found in LIST.finditer(text):
-            roles[found.start() : found.end()] = TokenRole.PUNCTUATION
+            roles[found.start() + 1 : found.end()] = TokenRole.PUNCTUATION
             for label in LABEL.finditer(text, *found.span()):
                 roles[label.start(1) : label.end(1)] = TokenRole.WORD
             for place in PLACE.finditer(text, *found.span()):

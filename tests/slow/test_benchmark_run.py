@@ -44,7 +44,7 @@ def test_a_quick_run_writes_a_report_whose_outputs_agree(
     assert main(["--quick", "--rounds", "1", "--out", str(tmp_path)]) == 0
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     kinds = {case["name"].split()[0].rstrip(",") for case in report["results"]}
-    assert kinds == {"encode", "picture", "visual", "prefill", "decode", "attention", "train", "head", "packing"}
+    assert kinds == {"encode", "picture", "visual", "prefill", "decode", "attention", "train", "head", "packing", "8", "first"}
     exact = {case["name"]: case["difference"] for case in report["results"] if "float32" in case["name"]}
     assert all(difference is None or difference < 1e-4 for difference in exact.values()), exact
     assert report["probe_before"].keys() == report["probe_after"].keys()
