@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import shutil
 import threading
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -54,6 +55,16 @@ DESKTOP = Screen(1288, 812)
 PHONE_SCREEN = Screen(412, 915, touch=True)
 
 
+def check_browser(site: Site, chromium: str) -> None:
+    """Whether there is all that the page needs, before anything is loaded. Raises AgentError, or ImportError for playwright."""
+    import playwright.async_api  # noqa: F401
+
+    if offline() and site.host not in ("", "localhost", "127.0.0.1", "::1"):
+        raise AgentError(f"{site.start}: QWENVL_OFFLINE is set; unset it, or give a page on this machine")
+    if shutil.which(chromium) is None:
+        raise AgentError(f"{chromium}: no such program; on Debian: apt-get install chromium, or give --chromium")
+
+
 class BrowserEnvironment:
     """`with BrowserEnvironment(site, DESKTOP) as browser: browser.look()`.
 
@@ -74,11 +85,7 @@ class BrowserEnvironment:
         self._page: Any = None
 
     def __enter__(self) -> BrowserEnvironment:
-        import playwright.async_api  # noqa: F401 (where it is missing, that is found here)
-
-        host = self.site.host
-        if offline() and host not in ("", "localhost", "127.0.0.1", "::1"):
-            raise AgentError(f"{self.site.start}: QWENVL_OFFLINE is set; unset it, or give a page on this machine")
+        check_browser(self.site, self.chromium)
         self._gate = Gate(self.site).__enter__()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
         try:

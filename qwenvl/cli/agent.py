@@ -99,8 +99,10 @@ def main(arguments: list[str]) -> int:
     from qwenvl.agent.loop import Limits, Watcher, run
     from qwenvl.agent.site import Site
 
-    # What is wrong with the address or the goal is found before a model is loaded.
+    # What is wrong with the address, the goal or the browser is found before a model is loaded.
     site = None if given.start == GRID else Site.of(given.start, given.allow)
+    if site is not None:
+        check_page(site, given.chromium)
     grid = house(given) if site is None else None
     model = model_of(given, grid)
     tool = tool_of(given, model)
@@ -145,6 +147,12 @@ def house(given: Agent) -> GridEnvironment:
     from qwenvl.agent.grid_environment import GridEnvironment
 
     return GridEnvironment(given.goal, given.seed)
+
+
+def check_page(site: Site, chromium: str) -> None:
+    from qwenvl.agent.browser import check_browser
+
+    check_browser(site, chromium)
 
 
 def browser(given: Agent, site: Site, tool: str) -> BrowserEnvironment:

@@ -40,10 +40,12 @@ def quantize(given: Quantize) -> int:
         print(json.dumps({"model": given.name, "pictures": len(pictures), "kinds": [asdict(cost) for cost in costs]}))
         return 0
     print(f"{given.name}: {costs[0].tokens} tokens of answers about {len(pictures)} pictures, as the float32 model gives them\n")
-    print(f"{'':<10}{'size':>12}{'error':>10}{'worst':>10}{'same top':>10}{'perplexity':>12}{'ms/token':>10}")
+    heads = f"{'error':>10}{'worst':>10}{'same top':>10}{'perplexity':>12}{'ms/token':>10}{'in company':>12}{'otherwise':>11}"
+    print(f"{'':<10}{'size':>12}{heads}")
     for cost in costs:
         size = f"{cost.bytes / 1e9:.2f} GB" if cost.bytes >= 1e9 else f"{cost.bytes / 1e6:.2f} MB"
         numbers = f"{cost.error:>10.4f}{cost.worst:>10.4f}{cost.agreement:>9.1%} {cost.perplexity:>12.4f}{cost.milliseconds:>10.2f}"
-        print(f"{cost.kind:<10}{size:>12}{numbers}")
-    print("\nerror: of the logits, root mean square, as a share of their spread; ms/token: CPU time of one sequence")
+        print(f"{cost.kind:<10}{size:>12}{numbers}{cost.company:>12.1e}{cost.diverged:>11.1%}")
+    print("\nerror: of the logits, root mean square, as a share of their spread; ms/token: CPU time of one sequence; in company:")
+    print("the worst error of all answers at once beside each alone; otherwise: answers that then come out another")
     return 0

@@ -1,7 +1,8 @@
 """What it costs to store a model's weights in fewer bits: its logits beside those of the model in float32, on the same answers.
 
 The float32 model answers questions about pictures; the others read its answers token by token, as they would write them. So every
-path of a rounded layer is measured: many rows at once in the prompt, one by one in the answer.
+path of a rounded layer is measured: many rows at once in the prompt, one by one in the answer. And all answers at once: what is
+rounded may come out otherwise in company, where in float32 the answers stay the same.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,9 @@ ANSWER_TOKENS = 48
 class Cost:
     """Of one kind of storage. error and worst: the root mean square of the difference of logits, as a share of the spread (standard
     deviation) of the float32 model's, on average and at the worst token. agreement: tokens whose most likely id is the same.
-    perplexity: of the float32 model's answers. milliseconds: CPU time of a token at one row."""
+    perplexity: of the float32 model's answers. milliseconds: CPU time of a token at one row. company: the error, at the worst
+    token, of the same weights reading all answers at once, beside each alone. diverged: answers, as a share, that come out
+    otherwise when they are written all at once; first: the earliest token of one that did, None where none does."""
 
     kind: str
     bytes: int
@@ -41,6 +45,9 @@ class Cost:
     agreement: float
     perplexity: float
     milliseconds: float
+    company: float
+    diverged: float
+    first: int | None
     tokens: int
 
 
@@ -67,12 +74,12 @@ def measure(name: str | Path, pictures: Sequence[Any], kinds: Sequence[Storage],
     if not prompts:
         raise QwenVLError(f"{name}: gave no answer to any question about these pictures; give others")
     right = _read(reference, prompts, answers)
-    costs = [_cost("float32", reference, right, right, answers)]
+    costs = [_cost("float32", reference, right, right, prompts, answers)]
     del reference
     for kind in kinds:
         if kind != "float32":
             model = load(name, device, quantize=kind)
-            costs.append(_cost(kind, model, _read(model, prompts, answers), right, answers))
+            costs.append(_cost(kind, model, _read(model, prompts, answers), right, prompts, answers))
     return costs
 
 
@@ -97,10 +104,39 @@ def _read(model: QwenVL, prompts: Sequence[Encoded], answers: Sequence[Sequence[
     return _Reading(logits, seconds, steps)
 
 
-def _cost(kind: str, model: QwenVL, found: _Reading, right: _Reading, answers: Sequence[Sequence[int]]) -> Cost:
+def _read_together(model: QwenVL, prompts: Sequence[Encoded], answers: Sequence[Sequence[int]]) -> list[Tensor]:
+    """As `_read`, all answers side by side; one that has ended goes on with its last token, which nobody looks at."""
+    session = Session(model.model, prompts, room=max(map(len, answers)))
+    steps = [session.prefill().cpu()]
+    for number in range(max(map(len, answers)) - 1):
+        steps.append(session.step([answer[min(number, len(answer) - 1)] for answer in answers]).cpu())
+    return [torch.stack([step[row] for step in steps[: len(answer)]]) for row, answer in enumerate(answers)]
+
+
+def _first_differences(model: QwenVL, prompts: Sequence[Encoded]) -> list[int]:
+    """Of each answer that is another when all are written at once: its first token that differs."""
+    together = model.generate(prompts, max_new_tokens=ANSWER_TOKENS)
+    found = []
+    for prompt, reply in zip(prompts, together, strict=True):
+        [alone] = model.generate([prompt], max_new_tokens=ANSWER_TOKENS)
+        if alone.tokens != reply.tokens:
+            same = takewhile(lambda pair: pair[0] == pair[1], zip(alone.tokens, reply.tokens))
+            found.append(sum(1 for _ in same))
+    return found
+
+
+def _errors(mine: Tensor, theirs: Tensor) -> Tensor:
+    """Of logits (tokens, vocab): root mean square of the difference, as a share of the spread of `theirs`."""
+    return (mine - theirs).square().mean(dim=1).sqrt() / theirs.std(dim=1)
+
+
+def _cost(
+    kind: str, model: QwenVL, found: _Reading, right: _Reading, prompts: Sequence[Encoded], answers: Sequence[Sequence[int]]
+) -> Cost:
     mine, theirs = torch.cat(found.logits), torch.cat(right.logits)
     said = torch.tensor([token for answer in answers for token in answer])
-    errors = (mine - theirs).square().mean(dim=1).sqrt() / theirs.std(dim=1)
+    errors = _errors(mine, theirs)
+    differences = _first_differences(model, prompts)
     surprise = torch.nn.functional.cross_entropy(mine, said)
     return Cost(
         kind=kind,
@@ -110,5 +146,8 @@ def _cost(kind: str, model: QwenVL, found: _Reading, right: _Reading, answers: S
         agreement=float((mine.argmax(dim=1) == theirs.argmax(dim=1)).float().mean()),
         perplexity=float(surprise.exp()),
         milliseconds=1e3 * found.seconds / max(found.steps, 1),
+        company=float(_errors(torch.cat(_read_together(model, prompts, answers)), mine).max()),
+        diverged=len(differences) / len(prompts),
+        first=min(differences, default=None),
         tokens=len(said),
     )

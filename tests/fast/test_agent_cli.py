@@ -88,6 +88,7 @@ def test_wrong_usage(arguments: list[str]) -> None:
         (["https://example.com", "x", "--allow", "a/b"], "give a host"),
         (["grid", TAKE, "--replay", "no/such/run"], "no/such/run/steps.jsonl: .*give the folder of an earlier run"),
         (["grid", TAKE, "--replay", "pyproject.toml"], "earlier run"),
+        (["http://localhost:1/", "x", "--chromium", "no/such"], "no/such: no such program; on Debian: apt-get install chromium"),
     ],
 )
 def test_what_is_wrong_is_found_before_a_model_is_loaded(arguments: list[str], said: str) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
 from qwenvl.cli.main import main
-from qwenvl.inference.model import Storage, load
-from qwenvl.inference.rounding import measure, weight_bytes
+from qwenvl.inference.model import QwenVL, Storage, load
+from qwenvl.inference.reply import Reply
+from qwenvl.inference.rounding import _first_differences, measure, weight_bytes
 from qwenvl.models.packed import PackedLinear
+from qwenvl.types import Encoded
 from tests.fast.tiny import picture, write_tiny
 
 
@@ -33,6 +37,26 @@ def test_fewer_bits_cost_more_and_take_less(tiny: Path) -> None:
     # Layers as narrow as these are filled up to a block of int4's kernel; real ones are not.
     assert exact.bytes == 2 * costs["bfloat16"].bytes > 2 * max(costs["int8"].bytes, costs["int4"].bytes)
     assert all(np.isfinite(cost.perplexity) and cost.milliseconds > 0 for cost in costs.values())
+
+
+def test_what_company_costs_is_told(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 nothing but the order of sums, and no answer; and an answer that comes out otherwise is counted."""
+    pictures = [picture(0), picture(1), picture(2)]
+    costs = {cost.kind: cost for cost in measure(tiny, pictures, ("bfloat16", "int8"), "cpu")}
+    assert costs["float32"].company < 1e-5 and costs["float32"].diverged == 0.0 and costs["float32"].first is None
+    assert costs["bfloat16"].company < 0.05 and costs["int8"].company < 0.05
+    whole = QwenVL.generate
+
+    def changed(self: QwenVL, prompts: Sequence[Encoded], *given: Any, **changes: Any) -> list[Reply]:
+        replies = whole(self, prompts, *given, **changes)
+        if len(prompts) == 1:
+            return replies
+        return [replies[0], replace(replies[1], tokens=[*replies[1].tokens[:2], -1]), *replies[2:]]
+
+    monkeypatch.setattr(QwenVL, "generate", changed)
+    reference = load(tiny, "cpu")
+    prompts = [reference.encode([{"role": "user", "content": [{"type": "image", "image": one}]}]) for one in pictures]
+    assert _first_differences(reference, prompts) == [2]
 
 
 def test_a_model_is_loaded_in_each_kind(tiny: Path) -> None:

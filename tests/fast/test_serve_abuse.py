@@ -1,4 +1,4 @@
-"""R15: requests that mean no good. Each gets the right status and one clear line, nothing is read or called, the server goes on.
+"""Requests that mean no good. Each gets the right status and one clear line, nothing is read or called, the server goes on.
 
 Every request runs under a watch on opened files and called hosts: no packet may leave the loopback address.
 """
@@ -350,7 +350,7 @@ PICTURES: list[tuple[str, str, str]] = [
 
 
 @pytest.mark.parametrize(("url", "word"), [case[1:] for case in PICTURES], ids=[case[0] for case in PICTURES])
-def test_pictures_that_are_none(http: TestClient, url: str, word: str) -> None:
+def test_r15_pictures_that_are_none(http: TestClient, url: str, word: str) -> None:
     error = refused(http, 400, chat(http, ask(image(url), "?")), word)
     assert len(url) < 400 or url[300:] not in error["message"]
 
@@ -416,7 +416,7 @@ def clip(width: int, height: int, seconds: float, rate: int = 10) -> bytes:
 
 
 @pytest.mark.parametrize(("size", "word"), [((64, 48, 6.0), "6 s"), ((640, 480, 0.5), "640x480")])
-def test_clips_that_are_too_much(http: TestClient, size: tuple[int, int, float], word: str) -> None:
+def test_r15_clips_that_are_too_much(http: TestClient, size: tuple[int, int, float], word: str) -> None:
     refused(http, 400, chat(http, ask({"type": "video_url", "video_url": {"url": data_url(clip(*size), "video/mp4")}}, "?")), word)
     fine = {"type": "video_url", "video_url": {"url": data_url(clip(64, 48, 1.0), "video/mp4")}}
     assert chat(http, ask(fine, "?")).status_code == 200
@@ -443,7 +443,7 @@ ADDRESSES = {
 
 @pytest.mark.parametrize("name", [name for name in ADDRESSES if name != "images"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_names_that_lead_inside(http: TestClient, name: str, scheme: str) -> None:
+def test_r15_names_that_lead_inside(http: TestClient, name: str, scheme: str) -> None:
     error = refused(http, 400, chat(http, ask(image(f"{scheme}://{name}.cdn.example/a.png"), "?")), "could not be fetched")
     assert error["code"] == "media_fetch_failed"
     for address in ADDRESSES[name]:
@@ -483,7 +483,7 @@ NOTATIONS = [
 
 
 @pytest.mark.parametrize("url", NOTATIONS, ids=lambda url: ascii(url[:60]))
-def test_addresses_in_every_notation(http: TestClient, url: str) -> None:
+def test_r15_addresses_in_every_notation(http: TestClient, url: str) -> None:
     refused(http, 400, chat(http, ask(image(url), "?")))
 
 
@@ -500,7 +500,7 @@ PATHS = [
 
 @pytest.mark.parametrize("pattern", PATHS, ids=ascii)
 @pytest.mark.parametrize("kind", ["image_url", "video_url"])
-def test_no_path_of_a_request_is_opened(http: TestClient, secret: Path, watch: Watch, pattern: str, kind: str) -> None:
+def test_r15_no_path_of_a_request_is_opened(http: TestClient, secret: Path, watch: Watch, pattern: str, kind: str) -> None:
     url = pattern.format(secret=secret, name=secret.name)
     if url.startswith("http://images.example"):
         url = url.replace("images.example", "loop.cdn.example")  # it is not asked either: its address leads inside

@@ -125,8 +125,7 @@ def test_a_picture_by_data_url_is_what_the_model_sees(client: openai.OpenAI, eng
         assert (sent.patches == direct.patches).all()
 
 
-def test_detail_and_pixel_bounds_set_how_large_a_picture_is_seen(client: openai.OpenAI, native: ScriptedEngine) -> None:
-    """R6."""
+def test_r6_detail_and_pixel_bounds_set_how_large_a_picture_is_seen(client: openai.OpenAI, native: ScriptedEngine) -> None:
     url = data_url(picture(400, 400))
 
     def tokens(**bounds: Any) -> int:
@@ -142,8 +141,8 @@ def test_detail_and_pixel_bounds_set_how_large_a_picture_is_seen(client: openai.
     assert 16 * 16 <= low <= 512 * 512 / 28 / 28 + 1
 
 
-def test_an_over_long_prompt_is_refused_with_a_budget_that_fits(client: openai.OpenAI, native: ScriptedEngine) -> None:
-    """R6: counts, and what would fit does fit."""
+def test_r6_an_over_long_prompt_is_refused_with_a_budget_that_fits(client: openai.OpenAI, native: ScriptedEngine) -> None:
+    """With counts, and what would fit does fit."""
     url = data_url(picture(1500, 1200))
     parts = [image(url, min_pixels=1400 * 1100, max_pixels=1500 * 1200)] * 2
     with pytest.raises(openai.BadRequestError) as refused:
@@ -414,8 +413,7 @@ def test_a_client_that_leaves_frees_its_place(server: Live, engine: ScriptedEngi
     assert not engine.submitted[0].finished
 
 
-def test_a_repetition_is_told(client: openai.OpenAI, engine: ScriptedEngine) -> None:
-    """R13."""
+def test_r13_a_repetition_is_told(client: openai.OpenAI, engine: ScriptedEngine) -> None:
     engine.finish_reason = "repetition"
     assert client.chat.completions.create(model="squares", messages=QUESTION).choices[0].finish_reason == "repetition"
     last = list(client.chat.completions.create(model="squares", messages=QUESTION, stream=True))[-1]
