@@ -90,11 +90,13 @@ def main(arguments: list[str]) -> int:
         listener = stack.enter_context(bind(given.host, given.port))  # before the models: a port that is taken is known at once
         models, engines = load_models(given, adapters), {}
         free = free_memory(next(iter(models.values())).device)
-        limits = EngineLimits(running=given.max_running, queued=given.max_queued, cache_bytes=free // 4 // len(models))
+        limits = EngineLimits(running=given.max_running, queued=given.max_queued, cache_bytes=free // 4).shared(len(models))
         for name, model in models.items():
             engines[name] = Engine(model, limits)
             stack.callback(engines[name].close)
         address = address_of(listener)
+        if settings.hosts is None and not settings.api_keys:
+            print(f"qwenvl: whoever reaches {given.host} may ask; --api-key asks for a key", file=sys.stderr, flush=True)
 
         def ready() -> None:
             print(f"{', '.join(engines)}: serving at {address}", flush=True)

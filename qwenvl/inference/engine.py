@@ -1,7 +1,7 @@
 """Many conversations at once: requests join and leave between the steps of one batch, and what they share is read once.
 
-A worker thread owns the model. Between two steps of the running batch it reads a bounded piece of the prompts that wait, so that a
-long one holds nobody up for longer than a piece takes, and the pictures of a prompt once, when it begins. Requests begin in the
+A worker thread owns the model. Between two steps of the running batch it reads a bounded piece of the prompts that wait, and looks
+at the pictures that this piece needs, so that a long one holds nobody up for longer than a piece takes. Requests begin in the
 order in which they came, so that none waits for ever; each is told how it ended, whatever happens.
 Under greedy decoding in float32 every answer is what it would be alone, token for token.
 """
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qwenvl.inference.features import TensorCache, looks_of, visual_tokens
+from qwenvl.inference.features import Look, TensorCache, looks_of, visual_tokens
 from qwenvl.inference.model import QwenVL
 from qwenvl.inference.prefixes import BLOCK, Prefixes, block_names
 from qwenvl.inference.reply import Reply
@@ -45,11 +45,15 @@ log = logging.getLogger("qwenvl.engine")
 
 @dataclass(slots=True)
 class _Reading:
-    """A prompt being read: its own one-row session, and what is left of it."""
+    """A prompt being read: its own one-row session, and what is left of it. prompt: with the patches of its pictures; looks: those
+    not looked at yet, of the first of which `skip` tokens are not wanted; visual: tokens of the others that are left."""
 
     ticket: Ticket
     session: Session
     pieces: deque[Encoded]
+    prompt: Encoded
+    looks: deque[Look]
+    skip: int
     visual: Tensor
 
 
@@ -226,7 +230,7 @@ class Engine:
         return True
 
     def _begin(self, ticket: Ticket) -> _Reading:
-        """Find what is known already of a prompt, and have its other pictures looked at."""
+        """Find what is known already of a prompt, and what is left to read of it."""
         prompt, model = ticket.prompt, self.model.model
         looks = ticket.looks = looks_of(model, prompt)
         session = Session(model, [prompt])
@@ -234,13 +238,25 @@ class Engine:
         # The last token is always read, for what follows it.
         start = self._prefixes.fill(session.cache, 0, names[: (len(prompt) - 1) // BLOCK])
         seen = int(np.searchsorted(prompt.visual_slots, start))
-        fresh = [look for look in looks if look.tokens.stop > seen]
-        visual = visual_tokens(model, prompt, fresh, self._features)
+        fresh = deque(look for look in looks if look.tokens.stop > seen)
         ticket.cached_tokens = start
-        skipped = seen - fresh[0].tokens.start if fresh else 0
+        skip = seen - fresh[0].tokens.start if fresh else 0
         pieces = deque(split_prompt(prompt, self.limits.prefill_chunk, start))
-        ticket.prompt = prompt.with_(patches=prompt.patches[:0].copy())  # seen; they are the most of what a request holds
-        return _Reading(ticket, session, pieces, visual[skipped:])
+        ticket.prompt = prompt.with_(patches=prompt.patches[:0].copy())  # once read; they are the most of what a request holds
+        return _Reading(ticket, session, pieces, prompt, fresh, skip, visual_tokens(model, prompt, (), self._features))
+
+    def _visual(self, reading: _Reading, count: int) -> Tensor | None:
+        """The next `count` visual tokens; pictures are looked at when a piece first needs them."""
+        if not count:
+            return None
+        wanted, looks = count + reading.skip - len(reading.visual), []
+        while wanted > 0:
+            looks.append(look := reading.looks.popleft())
+            wanted -= look.tokens.stop - look.tokens.start
+        made = visual_tokens(self.model.model, reading.prompt, looks, self._features)
+        whole, reading.skip = torch.cat([reading.visual, made[reading.skip :]]), 0
+        reading.visual = whole[count:]
+        return whole[:count]
 
     def _read(self) -> int:
         """Read one piece of the prompt that is being read, if one is; after the last, its sequence joins those that run. The tokens
@@ -250,9 +266,7 @@ class Engine:
         ticket, session = reading.ticket, reading.session
         piece = reading.pieces.popleft()
         try:
-            count = len(piece.visual_slots)
-            visual, reading.visual = reading.visual[:count], reading.visual[count:]
-            logits = session.feed([piece], visual if count else None)
+            logits = session.feed([piece], self._visual(reading, len(piece.visual_slots)))
             if reading.pieces:
                 return len(piece)
             self._keep(ticket, session, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from qwenvl.inference.features import Look
 from qwenvl.inference.reply import Reply
@@ -64,6 +64,13 @@ class EngineLimits:
         for name in ("queued", "queued_bytes", "prefix_bytes", "feature_bytes"):
             if getattr(self, name) < 0:
                 raise QwenVLError(f"{name}={getattr(self, name)}: must be 0 or more")
+
+    def shared(self, engines: int) -> EngineLimits:
+        """Those of each of so many engines of one process, whose memory they share."""
+        cache = None if self.cache_bytes is None else self.cache_bytes // engines
+        prefix, feature = self.prefix_bytes // engines, self.feature_bytes // engines
+        queued = self.queued_bytes // engines
+        return replace(self, cache_bytes=cache, prefix_bytes=prefix, feature_bytes=feature, queued_bytes=queued)
 
 
 @dataclass(slots=True)

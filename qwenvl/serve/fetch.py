@@ -137,6 +137,7 @@ async def look_up(host: str, port: int) -> list[str]:
 
 async def connect_to(address: str, target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """To the address, not to the name: between the check and now the name may have been pointed elsewhere."""
-    secure = target.scheme == "https"
-    context = ssl.create_default_context() if secure else None
-    return await asyncio.open_connection(address, target.port, ssl=context, server_hostname=target.host if secure else None)
+    if target.scheme == "http":
+        return await asyncio.open_connection(address, target.port)
+    name = target.host.strip("[]")  # as certificates have an IPv6 address
+    return await asyncio.open_connection(address, target.port, ssl=ssl.create_default_context(), server_hostname=name)

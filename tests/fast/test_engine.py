@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from qwenvl.inference.prefixes import BLOCK, block_names
 from qwenvl.inference.reply import Reply
 from qwenvl.inference.requests import Cancelled, DeadlineError, Draining, EngineLimits, Overloaded, RequestError, Ticket
 from qwenvl.inference.sampling import GenerationOptions, choose_token, new_generator
-from qwenvl.inference.session import Piece, alpha_of
+from qwenvl.inference.session import Piece, Session, alpha_of
 from qwenvl.processing.encode import ContextError
 from qwenvl.types import Encoded, QwenVLError
 from tests.fast.tiny import CONTEXT, NATIVE, TRAINED_LENGTH, Visual, document, native_config, random_prompt, tiny_model
@@ -146,6 +147,42 @@ def test_a_picture_is_looked_at_once(family: str, monkeypatch: pytest.MonkeyPatc
     assert sum(seen) == len(prompt.patches) and kept.hits == 2
     second = visual_tokens(model.model, prompt, looks[1:], TensorCache(0))
     torch.testing.assert_close(second, first[looks[1].tokens], atol=1e-5, rtol=0)
+
+
+def test_many_pictures_of_one_prompt_hold_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are looked at as the prompt's pieces need them, with steps of the others between."""
+    model = build("qwen2_vl")
+    talking = random_prompt(model.config, 9)
+    pictures = document(model.config, tuple(part for _ in range(4) for part in (6, Visual((1, 4, 4)))), 1)
+    expected = model.generate([pictures], max_new_tokens=3)[0].tokens
+    happened: list[str] = []
+    inner, step = model.model.visual, Session.step
+
+    def look(*given: Any, **more: Any) -> torch.Tensor:
+        happened.append("look")
+        return inner(*given, **more)
+
+    def stepped(self: Session, tokens: Sequence[int]) -> torch.Tensor:
+        happened.append("step")
+        return step(self, tokens)
+
+    monkeypatch.setattr(model.model, "visual", look)
+    monkeypatch.setattr(Session, "step", stepped)
+    with Engine(model, EngineLimits(prefill_chunk=11, cache_bytes=2**28)) as engine:
+        long = engine.submit(talking, GenerationOptions(max_new_tokens=200))
+        next(iter(long))
+        assert answers(engine, [pictures], max_new_tokens=3)[0].tokens == expected
+        long.cancel()
+    looks = [index for index, what in enumerate(happened) if what == "look"]
+    assert len(looks) >= 3
+    assert all("step" in happened[one:other] for one, other in pairwise(looks))
+
+
+def test_engines_of_one_process_share_its_memory() -> None:
+    limits = EngineLimits(cache_bytes=900)
+    each = limits.shared(3)
+    assert (each.cache_bytes, each.prefix_bytes, each.running) == (300, limits.prefix_bytes // 3, limits.running)
+    assert EngineLimits().shared(2).cache_bytes is None
 
 
 def test_what_is_longest_unused_goes_first() -> None:
