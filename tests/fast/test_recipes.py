@@ -33,7 +33,7 @@ FOLDER = RECIPES / "nano"
 FILES = sorted(FOLDER.rglob("*.yaml"))
 FULL = sorted(path for family in ("qwen_vl", "qwen2_vl", "qwen2_5_vl") for path in (RECIPES / family).glob("*.yaml"))
 """Recipes of published sizes."""
-NANOS = {"qwen-vl-nano", "qwen2-vl-nano", "qwen-vl-nano-chat", "qwen2-vl-nano-chat"}
+NANOS = {"qwen-vl-nano", "qwen2-vl-nano", "qwen-vl-nano-chat", "qwen2-vl-nano-chat", "qwen2.5-vl-nano", "qwen2.5-vl-nano-chat"}
 """Models that ship with the package, which a stage may start from."""
 FAITHFUL = ("1_pretrain", "2_multitask", "3_sft")
 SEVEN_TASKS = {
