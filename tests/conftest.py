@@ -13,6 +13,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["QWENVL_OFFLINE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# What is found out about this machine is kept in the checkout: found out once for all runs of the tests, and of nobody else's use.
+os.environ.setdefault("QWENVL_CACHE", str(Path(__file__).resolve().parent.parent / ".cache"))
 os.environ["DO_NOT_TRACK"] = "true"  # daft and ray report their use over the network
 
 import numpy as np

@@ -15,7 +15,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
 FORBIDDEN = ("torchvision", "torchaudio", "triton", "nvidia-", "xgrammar", "liger-kernel", "transformers", "opencv", "gradio")
 
 # Distribution -> the name under which it is imported, where the two differ.
@@ -117,6 +118,14 @@ def test_every_code_folder_is_a_package() -> None:
     """setuptools leaves out a folder without __init__.py: it would be there in a checkout and missing from a wheel."""
     folders = {file.parent for file in (ROOT / "qwenvl").rglob("*.py")}
     assert not [str(folder.relative_to(ROOT)) for folder in folders if not (folder / "__init__.py").exists()]
+
+
+def test_a_wheel_has_every_file(git: str, repository: Path) -> None:
+    folder = repository / "qwenvl"
+    taken = {path for pattern in SETUPTOOLS["package-data"]["qwenvl"] for path in folder.glob(pattern)}
+    listed = subprocess.run([git, "ls-files", "-z", "qwenvl"], cwd=repository, capture_output=True, check=True, text=True).stdout
+    files = [repository / name for name in listed.split("\0") if name and not name.endswith(".py")]
+    assert files and not [str(path) for path in files if path.exists() and path not in taken]
 
 
 def test_no_large_file_is_tracked(git: str, repository: Path) -> None:
