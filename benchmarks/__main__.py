@@ -1,5 +1,5 @@
-"""`python -m benchmarks [--quick] [--only NAME] [--out FOLDER]`: run the comparisons, print a table, write JSON and Markdown.
-With --gpu-training: training at full size on one GPU, see training_gpu.py."""
+"""`python -m benchmarks [--quick] [--only ROW] [--out FOLDER]`: measure the rows, print a table, write JSON, Markdown and pictures.
+The suite of one GPU is `python -m benchmarks.gpu`."""
 
 from __future__ import annotations
 
@@ -8,64 +8,73 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # read once, when torch is imported
 
 import argparse
-import json
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import attention, decode, encode, head, native, packer, serving, training, training_gpu
-from benchmarks.harness import Item, Report, Result, measure, pin_to_one_core, probe
-from qwenvl.runtime import atomic_write, environment
+from benchmarks import llama, reference
+from benchmarks.harness import Item, Result, measure, pin_to_one_core, probe
+from benchmarks.report import Report, Row
+from benchmarks.rows import ROWS, items
+from qwenvl.runtime import environment
 
-SUITES: dict[str, Callable[[bool], Iterable[Item]]] = {
-    "encode": encode.cases, "native": native.cases, "decode": decode.cases, "attention": attention.cases,
-    "training": training.cases, "head": head.cases, "packer": packer.cases, "serving": serving.cases,
-}  # fmt: skip
-
-# With --check, a peer may be this much faster before the run fails: what repeated runs on a shared machine differ by.
-SLACK = 1.25
+# With --check, a goal may be missed by this much before the run fails: what repeated runs on a shared machine differ by.
+SLACK = 0.8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed against peers, measured in one run.")
     parser.add_argument("--quick", action="store_true", help="fewer shapes, 3 rounds: a few minutes")
-    parser.add_argument("--rounds", type=int, help="measured rounds (7; 3 with --quick)")
-    parser.add_argument("--only", choices=SUITES, action="append", help="run this suite; may be given more than once")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder of report.json and report.md")
-    parser.add_argument("--check", action="store_true", help=f"exit 1 where a peer is more than {SLACK}x as fast")
+    parser.add_argument("--tiny", action="store_true", help="at a size that says nothing, to see that all of it runs")
+    parser.add_argument("--rounds", type=int, help="measured rounds at most (5; 3 with --quick)")
+    parser.add_argument("--only", choices=ROWS, action="append", help="measure this row; may be given more than once")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder of report.json, report.md and pictures")
+    parser.add_argument("--check", action="store_true", help=f"exit 1 where less than {SLACK:.0%} of a goal is reached")
     parser.add_argument("--note", default="", help="a remark to keep with the results")
-    parser.add_argument("--gpu-training", action="store_true", help="training at full size on one GPU instead; about 10 minutes")
-    parser.add_argument("--tiny", action="store_true", help="with --gpu-training: all of it at a size of seconds, without a GPU")
     options = parser.parse_args(arguments)
-    if options.gpu_training:
-        return training_gpu.run_all(options.out, options.tiny, options.note)
 
-    rounds = options.rounds or (3 if options.quick else 7)
-    core = pin_to_one_core()
+    rounds = options.rounds or (3 if options.quick else 5)
     command = f"python -m benchmarks {shlex.join(sys.argv[1:] if arguments is None else arguments)}".strip()
-    machine = {**environment(), "transformers": version("transformers")}
-    report = Report(command, commit(), machine, core, rounds, probe(), note=options.note)
-    for suite in options.only or SUITES:
-        for item in SUITES[suite](options.quick):
-            for result in results_of(item, rounds):
-                report.results.append(result)
-                print(f"{result.name}: {', '.join(f'{s:.2f}x {peer}' for peer, s in result.speedups.items())}", file=sys.stderr)
-    report.probe_after = probe()
-
-    with atomic_write(options.out / "report.json") as path:
-        path.write_text(json.dumps(report.as_dict(), indent=1), encoding="utf-8")
-    with atomic_write(options.out / "report.md") as path:
-        path.write_text(report.markdown(), encoding="utf-8")
+    load = os.getloadavg() if hasattr(os, "getloadavg") else ()
+    core = pin_to_one_core()
+    peers = {"transformers": version("transformers"), "llama.cpp": llama.missing() or f"node-llama-cpp {llama.VERSION}"}
+    report = Report(command, commit(), {**environment(), **peers}, core, rounds, probe(), note=options.note, load_before=load)
+    try:
+        for number in options.only or ROWS:
+            report.rows.append(measure_row(number, options.quick, options.tiny, rounds))
+            report.probe_after = probe()
+            report.write(options.out)  # what is done is kept if the rest is not
+    finally:
+        llama.close()
     print(report.markdown())
-    slow = [result.name for result in report.results if min(result.speedups.values()) < 1 / SLACK]
-    if options.check and slow:
-        print(f"slower than a peer: {'; '.join(slow)}", file=sys.stderr)
-        return 1
-    return 0
+    short = [f"{goal.case}: {goal.what}" for row in report.rows for goal in row.goals if goal.share < SLACK]
+    if options.check and short:
+        print(f"less than {SLACK:.0%} of a goal: {'; '.join(short)}", file=sys.stderr)
+    return int(any(row.error for row in report.rows) or bool(options.check and short))
+
+
+def measure_row(number: str, quick: bool, tiny: bool, rounds: int) -> Row:
+    """One row; a row that fails says so and does not end the run."""
+    row, start = Row(number, ROWS[number].title), time.perf_counter()
+    try:
+        for item in items(number, quick, tiny):
+            for result in results_of(item, rounds):
+                row.results.append(result)
+                ratios = ", ".join(f"{ratio:.2f}x {peer}" for peer, ratio in result.speedups.items())
+                print(f"{number} {result.name}: {ratios}", file=sys.stderr)
+            del item  # and with it the models that no later one needs
+    except Exception as error:  # of whichever peer
+        row.error = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        print(f"{number}: {row.error}", file=sys.stderr)
+    row.seconds = time.perf_counter() - start
+    llama.unload()
+    reference.forget()
+    return row
 
 
 def results_of(item: Item, rounds: int) -> list[Result]:

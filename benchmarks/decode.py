@@ -1,7 +1,8 @@
-"""Text through a decoder of a third of a billion parameters: prefill and decode against transformers' Qwen2ForCausalLM.
+"""C6: tokens of one answer, one after the other, after a short and a longer prompt: bfloat16, int8 and int4 against transformers in
+bfloat16 and llama.cpp in bfloat16, q8_0 and q4_0.
 
-Both have the same weights (the same storage even), so their outputs are compared too. Ours runs through the Session that answers
-a chat. The peer is called directly with its own cache, without the further work of its `generate`.
+Ours runs through the Session that answers a chat, transformers' model is called directly with its own cache, without the further
+work of its `generate`. All choose greedily and are fed the same given tokens.
 """
 
 from __future__ import annotations
@@ -14,128 +15,122 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Case
-from qwenvl.config import DecoderConfig, ModelConfig, ResamplerConfig, VisionConfig
+from benchmarks import llama, reference
+from benchmarks.harness import Against, Case, Floor, Run
+from benchmarks.reference import SIZE, Size, random_ids
+from qwenvl.inference.model import QwenVL
 from qwenvl.inference.session import Session
-from qwenvl.models.decoder import Decoder
-from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.types import Encoded
 
-DECODER = DecoderConfig(
-    vocab_size=32000, hidden_size=896, intermediate_size=3584, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=14,
-    head_dim=64, tie_word_embeddings=True,
+STEPS = 8
+CONTEXTS = (128, 512)
+AT_TINY_SIZE = {"size": reference.TINY}
+ROOM = 512
+"""Tokens that can follow a prompt: those of all rounds."""
+BITS = {"bfloat16": 16.0, "int8": 8.0, "int4": 5.0}
+"""Of a weight: int4's groups of 32 share a scale and an offset in bfloat16. The head has eight bits there."""
+AGAINST = (
+    Against("qwenvl", "transformers", 2.3), Against("qwenvl", "llama.cpp bf16", 0.95), Against("qwenvl int8", "transformers"),
+    Against("qwenvl int8", "llama.cpp q8_0", 1.1), Against("qwenvl int4", "transformers"),
+    Against("qwenvl int4", "llama.cpp q4_0", 0.7), Against("qwenvl int4", "llama.cpp q4_0, head q8_0"),
 )  # fmt: skip
-PREFILL, CONTEXT, STEPS = 256, 128, 8
 
 
-def cases(quick: bool) -> Iterator[Case]:
-    for dtype in (torch.float32,) if quick else (torch.float32, torch.bfloat16):
-        yield from compare(dtype)
+def cases(quick: bool, size: Size = SIZE) -> Iterator[Case]:
+    for context in CONTEXTS[:1] if quick else CONTEXTS:
+        yield compare(context, size, ("bfloat16", "int8", "int4"))
 
 
-def compare(dtype: torch.dtype) -> Iterator[Case]:
-    model = build(DECODER, dtype)
-    peer = build_peer(model.decoder, dtype)
-    name = str(dtype).removeprefix("torch.")
-    ids = np.random.default_rng(0).integers(0, DECODER.vocab_size, PREFILL)
+def compare(context: int, size: Size, storages: Sequence[str]) -> Case:
+    ids = random_ids(context, size)
+    models = {name_of(storage): load(storage, size) for storage in storages}
+    ours = {name: OurSteps(model, [prompt(ids)], ids.tolist()) for name, model in models.items()}
+    theirs = TheirSteps(reference.theirs(size=size), [ids], ids.tolist())
+    variants: dict[str, Run] = {**ours, "transformers": theirs, **llama_steps([ids], storages, size)}
 
-    def our_prefill() -> Tensor:
-        return Session(model, [prompt(ids)], room=1).prefill()[0]
+    def figures() -> dict[str, float]:
+        first = ours["qwenvl"]
+        others = {name: steps for name, steps in ours.items() if steps is not first}
+        apart = {f"logits of {name} from bfloat16": relative_difference(steps.last, first.last) for name, steps in others.items()}
+        return {**apart, **{f"GB a step, {name}": low.bytes / 1e9 for name, low in floors.items()}}
 
-    @torch.inference_mode()
-    def their_prefill() -> Tensor:
-        return peer(input_ids=torch.from_numpy(ids)[None], logits_to_keep=1).logits[0, -1].float()
+    floors = {name_of(storage): floor(storage, context, size) for storage in storages}
+    return Case(
+        f"decode after {context} tokens", "token", variants, STEPS, floors=floors, figures=figures,
+        against=[pair for pair in AGAINST if pair.ours in variants and pair.peer in variants],
+        agreement=lambda: relative_difference(ours["qwenvl"].last, theirs.last),
+    )  # fmt: skip
 
-    yield Case(
-        f"prefill of {PREFILL} tokens, {name}",
-        "token",
-        {"qwenvl": our_prefill, "transformers Qwen2": their_prefill},
-        units=PREFILL,
-        agreement=lambda: relative_difference(our_prefill(), their_prefill()),
-    )
 
-    start = {"input_ids": torch.from_numpy(ids[:CONTEXT])[None]}
-    ours, theirs = OurSteps(model, prompt(ids[:CONTEXT]), ids.tolist()), TheirSteps(peer, start, ids.tolist())
-    yield Case(
-        f"decode after {CONTEXT} tokens, {name}",
-        "token",
-        {"qwenvl": ours, "transformers Qwen2": theirs},
-        units=STEPS,
-        agreement=lambda: relative_difference(ours.last, theirs.last),
-    )
+def name_of(storage: str) -> str:
+    return "qwenvl" if storage == "bfloat16" else f"qwenvl {storage}"
+
+
+def load(storage: str, size: Size = SIZE) -> QwenVL:
+    return reference.ours(size=size) if storage == "bfloat16" else reference.ours(quantize=storage, size=size)  # type: ignore[arg-type]
+
+
+def floor(storage: str, context: int, size: Size, sequences: int = 1) -> Floor:
+    """All weights of the decoder once, and the keys and values of every sequence."""
+    head = size.hidden * size.vocabulary
+    bits = (size.text_weights - head) * BITS[storage] + head * max(BITS[storage], 8.0)
+    return Floor(bytes=bits / 8 + sequences * context * size.key_value_bytes)
+
+
+def llama_steps(prompts: Sequence[np.ndarray[Any, Any]], storages: Sequence[str], size: Size) -> dict[str, Run]:
+    """Of the kinds that are like these, none where llama.cpp is not installed."""
+    if llama.missing() is not None:
+        return {}
+    kinds = {"bfloat16": ("bf16",), "int8": ("q8_0",), "int4": ("q4_0", "q4_0, head q8_0")}
+    context = max(map(len, prompts)) + ROOM
+    return {
+        f"llama.cpp {kind}": llama.Decode(llama.Prefill(kind, [one.tolist() for one in prompts], context, size), prompts[0], STEPS)
+        for storage in storages for kind in kinds[storage]
+    }  # fmt: skip
 
 
 class OurSteps:
-    """Each call decodes STEPS more tokens. Both sides choose greedily but are fed the same given tokens, so that in bfloat16, where
-    two near-equal logits may swap, their outputs stay comparable. The prefill is not measured."""
+    """Each call decodes STEPS more tokens of every sequence. All sides choose greedily but are fed the same given tokens, so that
+    in bfloat16, where two near-equal logits may swap, their outputs stay comparable. The prefill is not measured."""
 
-    def __init__(self, model: VisionLanguageModel, prompt: Encoded, tokens: Sequence[int], room: int = 512) -> None:
-        self.tokens = cycle(tokens)
-        self.session = Session(model, [prompt], room=room)
-        self.last = self.session.prefill()[0]
+    def __init__(self, model: QwenVL, prompts: Sequence[Encoded], tokens: Sequence[int], room: int = ROOM) -> None:
+        self.tokens, self.count = cycle(tokens), len(prompts)
+        self.session = Session(model.model, prompts, room=room)
+        self.last = self.session.prefill()
 
     def __call__(self) -> None:
         for _ in range(STEPS):
-            int(self.last.argmax())
-            self.last = self.session.step([next(self.tokens)])[0]
+            self.last.argmax(dim=-1).tolist()
+            self.last = self.session.step([next(self.tokens)] * self.count)
 
 
 class TheirSteps:
-    """next_position: of the first token, where the peer has to be told (one position on all three axes); None where it has not."""
+    """transformers' model on prompts padded on the left."""
 
     @torch.inference_mode()
-    def __init__(self, peer: Any, start: dict[str, Any], tokens: Sequence[int], next_position: int | None = None) -> None:
-        self.peer, self.next_position = peer, next_position
-        self.tokens = cycle(tokens)
-        output = peer(**start, use_cache=True, logits_to_keep=1)
-        self.cache, self.last = output.past_key_values, output.logits[0, -1].float()
+    def __init__(self, peer: Any, prompts: Sequence[np.ndarray[Any, Any]], tokens: Sequence[int]) -> None:
+        self.peer, self.tokens = peer, cycle(tokens)
+        longest = max(map(len, prompts))
+        padding = [longest - len(one) for one in prompts]
+        ids = torch.stack([torch.from_numpy(np.pad(one, (pad, 0))) for one, pad in zip(prompts, padding)])
+        self.mask = torch.stack([torch.arange(longest) >= pad for pad in padding]).long() if any(padding) else None
+        places = (torch.arange(longest)[None] - torch.tensor(padding)[:, None]).clamp(min=0)
+        self.next = torch.tensor([len(one) for one in prompts])[:, None]
+        given = {"position_ids": places.expand(3, -1, -1), "attention_mask": self.mask}
+        output = peer(input_ids=ids, use_cache=True, logits_to_keep=1, **given)
+        self.cache, self.last = output.past_key_values, output.logits[:, -1].float()
 
     @torch.inference_mode()
     def __call__(self) -> None:
         for _ in range(STEPS):
-            int(self.last.argmax())
-            token, place = torch.tensor([[next(self.tokens)]]), {}
-            if self.next_position is not None:
-                place = {"position_ids": torch.full((3, 1, 1), self.next_position)}
-                self.next_position += 1
-            output = self.peer(input_ids=token, past_key_values=self.cache, use_cache=True, **place)
-            self.cache, self.last = output.past_key_values, output.logits[0, -1].float()
-
-
-def build(decoder: DecoderConfig, dtype: torch.dtype) -> VisionLanguageModel:
-    """A model with this decoder, and the least picture parts that a model can have. Random weights from a fixed seed."""
-    vision = VisionConfig(
-        hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=1, image_size=28, position_grid=2,
-        input_norm=True,
-    )
-    connector = ResamplerConfig(num_queries=4, hidden_size=decoder.hidden_size, num_attention_heads=1)
-    ids = {"image_start_id": 1, "image_end_id": 2, "image_pad_id": 3}
-    config = ModelConfig(family="qwen_vl", vision=vision, connector=connector, decoder=decoder, **ids)
-    model = VisionLanguageModel(config).eval()
-    generator = torch.Generator().manual_seed(0)
-    for parameter in model.decoder.parameters():
-        if parameter.ndim > 1:
-            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.02)
-    return model.to(dtype)
-
-
-def build_peer(decoder: Decoder, dtype: torch.dtype) -> Any:
-    """transformers' Qwen2ForCausalLM over the very tensors of `decoder`."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    ours = decoder.config
-    config = Qwen2Config(
-        vocab_size=ours.vocab_size, hidden_size=ours.hidden_size, intermediate_size=ours.intermediate_size,
-        num_hidden_layers=ours.num_hidden_layers, num_attention_heads=ours.num_attention_heads,
-        num_key_value_heads=ours.num_key_value_heads, rms_norm_eps=ours.rms_norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": ours.rope_theta}, tie_word_embeddings=True,
-        max_position_embeddings=ours.max_position_embeddings, attn_implementation="sdpa",
-    )  # fmt: skip
-    peer = Qwen2ForCausalLM(config).to(dtype).eval()
-    state = {f"model.{name}": tensor for name, tensor in decoder.state_dict().items()}
-    state["lm_head.weight"] = decoder.embed_tokens.weight
-    peer.load_state_dict(state, assign=True)
-    return peer
+            self.last.argmax(dim=-1).tolist()
+            if self.mask is not None:
+                self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
+            token = torch.full_like(self.next, next(self.tokens))
+            given = {"position_ids": self.next.expand(3, -1, -1), "attention_mask": self.mask}
+            output = self.peer(input_ids=token, past_key_values=self.cache, use_cache=True, **given)
+            self.next = self.next + 1
+            self.cache, self.last = output.past_key_values, output.logits[:, -1].float()
 
 
 def prompt(ids: Sequence[int] | np.ndarray[Any, Any]) -> Encoded:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu_steps import BETAS, CLIP, RATE, Steps, checkpoint_blocks, clock, forget, layers_to_keep, peak_gib
-from benchmarks.native import ours_over
+from benchmarks.reference import ours_over
 from benchmarks.training import Ask, freeze_towers, padded_inputs, picture_documents
 from qwenvl.data.bins import pack_lengths
 from qwenvl.families import find_preset, get_family

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
@@ -29,6 +29,15 @@ from qwenvl.types import IGNORE_INDEX, Batch
 RATE, BETAS, CLIP = 1e-5, (0.9, 0.95), 1.0
 MARGIN = 10 << 30
 """Bytes that are planned for nothing: what the allocator cannot use, and one block whose activations are made again."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """limit: seconds. run(tiny) returns what is kept."""
+
+    limit: float
+    about: str
+    run: Callable[[bool], dict[str, Any]]
 
 
 def build(config: ModelConfig, device: torch.device) -> VisionLanguageModel:

@@ -17,6 +17,50 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Run = Callable[[], object]
+"""What a variant runs. One that works in another process has a method `clock`: CPU seconds of that process so far."""
+Probe = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Against:
+    """A peer that does the same work as one of our variants, and how many times ours it has to take at least, where that is a goal.
+    aim: a goal that nobody has to reach."""
+
+    ours: str
+    peer: str
+    at_least: float | None = None
+    aim: float | None = None
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A goal for one of a case's figures, or for the time of one of its variants."""
+
+    of: str
+    at_least: float | None = None
+    at_most: float | None = None
+    unit: str = ""
+
+    def holds(self, value: float) -> bool:
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
+    def __str__(self) -> str:
+        at_least = [] if self.at_least is None else [f"at least {self.at_least:g}"]
+        at_most = [] if self.at_most is None else [f"at most {self.at_most:g}"]
+        return f"{' and '.join(at_least + at_most)} {self.unit}".strip()
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a machine cannot go below, per unit: bytes that have to be read, operations of matrix products in `dtype`."""
+
+    bytes: float = 0.0
+    flops: float = 0.0
+    dtype: str = "bfloat16"
+
+    def milliseconds(self, probe: Probe) -> float:
+        read = self.bytes / (probe["read_gb_s"] * 1e6)
+        return max(read, self.flops / (probe[f"gemm_{self.dtype}_gflop_s"] * 1e6)) if self.flops else read
 
 
 @dataclass(frozen=True)
@@ -26,6 +70,10 @@ class Case:
     Every run does `units` units of work (tokens decoded, pictures encoded); times are reported per unit.
     agreement: computes how far the outputs of ours and the first peer lie apart, where they have the same weights.
     figures: other numbers worth telling, by name, asked for after the measured runs.
+    rounds: at most so many, where one takes long.
+    against: who is compared with whom, where it is not the first with all others.
+    floors: a variant's floor, or the name of the variant that is: a part of the work that nobody can do without.
+    bounds: goals beside those of `against`.
     """
 
     name: str
@@ -35,12 +83,16 @@ class Case:
     repeats: int = 1
     agreement: Callable[[], float] | None = None
     figures: Callable[[], dict[str, float]] | None = None
+    rounds: int | None = None
+    against: Sequence[Against] = ()
+    floors: Mapping[str, Floor | str] = field(default_factory=dict)
+    bounds: Sequence[Bound] = ()
 
 
 @dataclass(frozen=True)
 class Result:
     """CPU milliseconds per unit of every run, in order, and how far the outputs lie apart (None: not comparable). `quantity`: what
-    was measured, where it is not milliseconds but, say, MiB; less is better."""
+    was measured, where it is not milliseconds but, say, MiB; less is better. The rest as in Case."""
 
     name: str
     unit: str
@@ -48,23 +100,79 @@ class Result:
     difference: float | None = None
     figures: dict[str, float] = field(default_factory=dict)
     quantity: str = "ms"
+    against: Sequence[Against] = ()
+    floors: Mapping[str, Floor | str] = field(default_factory=dict)
+    bounds: Sequence[Bound] = ()
 
     @property
     def medians(self) -> dict[str, float]:
         return {name: statistics.median(times) for name, times in self.times.items()}
 
     @property
+    def pairs(self) -> list[Against]:
+        """Who is compared with whom: by default the first with all others, but for one that is only a floor."""
+        ours, *peers = self.times
+        return list(self.against) or [Against(ours, peer) for peer in peers if peer not in self.floors.values()]
+
+    def ratio(self, pair: Against) -> float:
+        return self.medians[pair.peer] / self.medians[pair.ours]
+
+    @property
     def speedups(self) -> dict[str, float]:
         """Peer -> its median over ours: above 1, ours is faster, or takes less."""
-        ours, *peers = self.medians
-        return {peer: self.medians[peer] / self.medians[ours] for peer in peers}
+        several = len({pair.ours for pair in self.pairs}) > 1
+        return {f"{pair.ours} to {pair.peer}" if several else pair.peer: self.ratio(pair) for pair in self.pairs}
 
-    def as_dict(self) -> dict[str, Any]:
+    def floor(self, variant: str, probe: Probe) -> float | None:
+        """Milliseconds; None where none is known."""
+        known = self.floors.get(variant)
+        return self.medians[known] if isinstance(known, str) else None if known is None else known.milliseconds(probe)
+
+    def goals(self) -> list[Goal]:
+        found = []
+        for pair in self.pairs:
+            if pair.at_least is not None:
+                ratio, wanted = self.ratio(pair), pair.at_least
+                aim = "" if pair.aim is None else f" (aim {pair.aim:g}x)"
+                text = f"at least {wanted:g}x{aim}"
+                found.append(Goal(self.name, f"{pair.ours} against {pair.peer}", ratio, "x", text, ratio / wanted))
+        known = {**self.medians, **self.speedups, **self.figures}
+        for bound in self.bounds:
+            value = known[bound.of]
+            share = min(
+                (value / bound.at_least) if bound.at_least else float("inf"),
+                (bound.at_most / max(value, 1e-12)) if bound.at_most is not None else float("inf"),
+            )
+            found.append(Goal(self.name, bound.of, value, bound.unit, str(bound), share))
+        return found
+
+    def as_dict(self, probe: Probe | None = None) -> dict[str, Any]:
         minima, quantity = {name: min(times) for name, times in self.times.items()}, self.quantity.lower()
+        floors = {name: self.floor(name, probe) for name in self.floors} if probe else {}
         return {
             "name": self.name, "unit": self.unit, f"median_{quantity}": self.medians, f"minimum_{quantity}": minima,
-            "speedups": self.speedups, "difference": self.difference, "figures": self.figures, f"times_{quantity}": self.times,
+            "speedups": self.speedups, "floors": floors, "difference": self.difference, "figures": self.figures,
+            "goals": [goal.as_dict() for goal in self.goals()], f"times_{quantity}": self.times,
         }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A number that was measured, and what it should be. share: of the way there; 1 or more is reached."""
+
+    case: str
+    what: str
+    value: float
+    unit: str
+    wanted: str
+    share: float
+
+    @property
+    def reached(self) -> bool:
+        return self.share >= 1.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**vars(self), "reached": self.reached}
 
 
 Item = Case | Callable[[int], list[Result]]
@@ -78,15 +186,17 @@ def measure(case: Case, rounds: int, clock: Callable[[], float] = time.process_t
     for run in case.variants.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in case.variants}
+    clocks = {name: getattr(run, "clock", clock) for name, run in case.variants.items()}
     with _no_garbage_collection():
-        for _ in range(rounds):
+        for _ in range(min(rounds, case.rounds or rounds)):
             for name, run in case.variants.items():
-                start = clock()
+                start = clocks[name]()
                 for _ in range(case.repeats):
                     run()
-                times[name].append((clock() - start) * 1e3 / (case.repeats * case.units))
+                times[name].append((clocks[name]() - start) * 1e3 / (case.repeats * case.units))
     difference, figures = case.agreement() if case.agreement else None, case.figures() if case.figures else {}
-    return Result(case.name, case.unit, times, difference, figures)
+    told = {"against": case.against, "floors": case.floors, "bounds": case.bounds}
+    return Result(case.name, case.unit, times, difference, figures, **told)
 
 
 def pin_to_one_core() -> int | None:
@@ -116,51 +226,9 @@ def probe() -> dict[str, float]:
     return {key: round(value, 1) for key, value in report.items()}
 
 
-def table(results: Sequence[Result]) -> str:
-    """The results as a Markdown table, one row per peer."""
-    lines = ["| case | ours | peer | peer's | times ours | outputs differ by |", "|---|---|---|---|---|---|"]
-    for result in results:
-        ours, *_ = result.medians
-        for peer, speedup in result.speedups.items():
-            difference = "—" if result.difference is None else f"{result.difference:.0e}" if result.difference else "0"
-            mine, theirs = (f"{result.medians[name]:.2f} {result.quantity}/{result.unit}" for name in (ours, peer))
-            lines.append(f"| {result.name} | {mine} | {peer} | {theirs} | {speedup:.2f}x | {difference} |")
-    return "\n".join(lines)
-
-
-def figures(results: Sequence[Result]) -> str:
-    """What else is worth telling, as a Markdown list; empty where there is nothing."""
-    told = [(result.name, ", ".join(f"{name} {value:.4g}" for name, value in result.figures.items())) for result in results]
-    return "\n".join(f"- {name}: {line}" for name, line in told if line)
-
-
-@dataclass
-class Report:
-    """A whole run, ready to be written down."""
-
-    command: str
-    commit: str
-    environment: dict[str, Any]
-    core: int | None
-    rounds: int
-    probe_before: dict[str, float]
-    probe_after: dict[str, float] = field(default_factory=dict)
-    results: list[Result] = field(default_factory=list)
-    note: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**vars(self), "results": [result.as_dict() for result in self.results]}
-
-    def markdown(self) -> str:
-        cpu = self.environment["cpu"]
-        head = (
-            f"`{self.command}` at commit {self.commit}; {cpu['model']} ({' '.join(cpu['flags'])}), one thread on core {self.core}, "
-            f"CPU time, median of {self.rounds} interleaved rounds; torch {self.environment['torch']}, "
-            f"transformers {self.environment['transformers']}.\n\n"
-            f"The machine before and after: {self.probe_before} and {self.probe_after}."
-        )
-        parts = [head, self.note, table(self.results), figures(self.results)]
-        return "\n\n".join(part for part in parts if part) + "\n"
+def best_of(*probes: Probe) -> dict[str, float]:
+    """The most that was seen of each: what floors are worked out from."""
+    return {key: max(found[key] for found in probes if found) for key in probes[0]}
 
 
 def _best_seconds(run: Run, times: int = 5) -> float:

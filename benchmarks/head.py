@@ -1,4 +1,4 @@
-"""Memory and time of the head: hidden states to logits of a large vocabulary to the loss, and back; against transformers' loss.
+"""C10: memory and time of the head: hidden states to logits of a large vocabulary to the loss, and back; against transformers'.
 
 What a process has held at most does not go down again, so every measured run is a process of its own:
 `python -m benchmarks.head VARIANT` prints one line of JSON. Before it measures, weights and their gradients are there, and the same
@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 from statistics import median
 from typing import Any
 
-from benchmarks.harness import Item, Result, pin_to_one_core
+from benchmarks.alone import peak, restart_peak, run_alone
+from benchmarks.harness import Against, Bound, Item, Result, pin_to_one_core
 
 VARIANTS = ("qwenvl", "transformers")
+MOST = 2
+"""Rounds: each takes a minute, and memory hardly differs."""
 
 
 @dataclass(frozen=True)
@@ -39,43 +39,33 @@ class Size:
         return f"head and loss, {self.tokens} tokens, vocabulary of {self.vocabulary}, {kind}"
 
 
-TINY = Size(tokens=48, hidden=64, vocabulary=512)
+WARM_UP = Size(tokens=48, hidden=64, vocabulary=512)
+AT_TINY_SIZE = {"sizes": (Size(64, 64, 2000), Size(64, 64, 2000, masters=True))}
 
 
 def cases(quick: bool, sizes: Sequence[Size] = ()) -> Iterator[Item]:
     for size in sizes or ((Size(1024, vocabulary=32000),) if quick else (Size(), Size(masters=True))):
-        yield lambda rounds, size=size: compare(size, rounds)  # type: ignore[misc]
+        yield partial(compare, size)
 
 
 def compare(size: Size, rounds: int) -> list[Result]:
     """Time and memory, each run in its own process, in turn."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
-    for _ in range(rounds):
+    for _ in range(min(rounds, MOST)):
         for name in VARIANTS:
-            runs[name].append(run_alone(name, size))
+            runs[name].append(run_alone("benchmarks.head", name, json.dumps(asdict(size))))
     mine, theirs = ({key: median(run[key] for run in runs[name]) for key in runs[name][0]} for name in VARIANTS)
     times, memory = ({name: [run[key] for run in runs[name]] for name in VARIANTS} for key in ("ms", "mib"))
     apart = max(abs(mine[key] / theirs[key] - 1) for key in ("loss", "hidden", "weight"))
+    share, goal = {"share of the peer's": mine["mib"] / theirs["mib"]}, [Bound("share of the peer's", at_most=0.15)]
     return [
-        Result(f"{size}: time", "pass", times, apart),
-        Result(f"{size}: memory", "pass", memory, apart, {"share of the peer's": mine["mib"] / theirs["mib"]}, "MiB"),
+        Result(f"{size}: time", "pass", times, apart, against=[Against("qwenvl", "transformers", 1.0)]),
+        Result(f"{size}: memory", "pass", memory, apart, share, "MiB", bounds=goal),
     ]
 
 
-def run_alone(variant: str, size: Size) -> dict[str, float]:
-    """Milliseconds of CPU, MiB added at most, the loss, and the norms of the gradients of hidden states and weight."""
-    command = [sys.executable, "-m", "benchmarks.head", variant, json.dumps(asdict(size))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    root = Path(__file__).parents[1]
-    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
-    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return measured
-
-
 def measure_here(variant: str, size: Size) -> dict[str, float]:
-    run, _ = prepare(variant, TINY)
+    run, _ = prepare(variant, WARM_UP)
     run()
     run, tensors = prepare(variant, size)
     before = restart_peak()
@@ -126,31 +116,6 @@ def our_loss(weight: Any) -> Callable[[Any, Any], Any]:
     from qwenvl.train.head_loss import head_loss
 
     return lambda hidden, labels: head_loss(hidden, weight, labels, weight.new_ones(len(labels)).float())[0] / len(labels)
-
-
-def restart_peak() -> float:
-    """Give freed memory back and forget the peak so far, where the system can (Linux); MiB in use."""
-    from qwenvl.train.parallel import give_back_memory
-
-    give_back_memory()
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return peak()
-    return _status("VmRSS")
-
-
-def peak() -> float:
-    """MiB that the process has held at most."""
-    try:
-        return _status("VmHWM")
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _status(key: str) -> float:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
 
 
 def _double() -> Any:

@@ -1,7 +1,8 @@
-"""Eight people at once, each with a question about one picture: the engine against one after the other, and against transformers'
-`generate`, one after the other and as a padded batch. And the first token of an answer about a picture that was seen before.
+"""C16: eight people at once, each with a question about one picture: the engine against one after the other, and against
+transformers' `generate`, one after the other and as a padded batch. And the first token of an answer about a picture that was seen
+before.
 
-A model of 0.4 billion parameters with random weights, the same tensors on both sides; every answer has ANSWER tokens.
+The reference model in bfloat16, the same weights on both sides; every answer has ANSWER tokens.
 """
 
 from __future__ import annotations
@@ -13,40 +14,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.harness import Case, Run
-from benchmarks.native import Size, build_pair, encode
+from benchmarks import reference
+from benchmarks.harness import Against, Case, Run
+from benchmarks.reference import SIZE, Size, noise, picture_prompt
 from qwenvl.families import get_family
-from qwenvl.families.spec import Markup
 from qwenvl.inference.engine import Engine
 from qwenvl.inference.model import QwenVL
 from qwenvl.inference.reply import Reply
 from qwenvl.inference.requests import EngineLimits
 from qwenvl.inference.sampling import GenerationOptions
+from qwenvl.processing.patches import as_numbers
 from qwenvl.types import Encoded
 
-SIZE = Size(
-    hidden=896, heads=7, intermediate=3584, layers=24, width=640, depth=8, vision_intermediate=1712, full_blocks=(3, 7),
-    vocabulary=32000, square=32, pictures=(),
-)  # fmt: skip
-SMALL = Size(
-    hidden=256, heads=2, intermediate=512, layers=2, width=160, depth=2, vision_intermediate=320, full_blocks=(1,), vocabulary=2000,
-    square=8, pictures=(),
-)  # fmt: skip
-CLIENTS, ANSWER = 8, 16
+CLIENTS, ANSWER, SIDE = 8, 16, 448
+AT_TINY_SIZE = {"size": reference.TINY, "side": 112}
 WORDS = (12, 34, 20, 8, 50, 16, 28, 40)
 """Tokens of each client's question."""
 
 
-def cases(quick: bool) -> Iterator[Case]:
-    size = SMALL if quick else SIZE
-    ours, peer = build_pair("qwen2_vl", size)
-    model = QwenVL(ours, get_family("qwen2_vl"), Markup(), name="random")
+def cases(quick: bool, size: Size = SIZE, side: int = SIDE) -> Iterator[Case]:
+    model, peer = reference.ours(size=size), reference.theirs(size=size)
     options = GenerationOptions(max_new_tokens=ANSWER, min_new_tokens=ANSWER, stop_loops=False)
     seeds = count(1)
 
     def prompts(seed: int) -> list[Encoded]:
         """A client's question each, about the same new picture; the picture comes first, as in a chat about it."""
-        return [question(model, size, seed, words) for words in WORDS]
+        return [question(model, side, seed, words) for words in WORDS]
 
     def at_once() -> list[tuple[int, ...]]:
         with engine(model, options) as ask:
@@ -72,29 +65,40 @@ def cases(quick: bool) -> Iterator[Case]:
         "qwenvl, 8 at once": at_once, "qwenvl, one after another": one_after_another,
         "transformers, one after another": theirs_sequential, "transformers, padded batch": theirs_batch,
     }  # fmt: skip
-    yield Case(f"8 answers of {ANSWER} tokens about one picture, float32", "token", variants, CLIENTS * ANSWER, agreement=agreement)
-    yield first_token(model, peer, size)
+    ours = "qwenvl, 8 at once"
+    yield Case(
+        f"8 answers of {ANSWER} tokens about one picture", "token", variants, CLIENTS * ANSWER, rounds=3, agreement=agreement,
+        against=[
+            Against(ours, "transformers, one after another", 3.0), Against(ours, "transformers, padded batch"),
+            Against(ours, "qwenvl, one after another"),
+        ],
+    )  # fmt: skip
+    yield first_token(model, peer, side)
 
 
-def first_token(model: QwenVL, peer: Any, size: Size) -> Case:
+def first_token(model: QwenVL, peer: Any, side: int) -> Case:
     """From patches to the first token. A picture that was seen before is asked about in other words."""
     one, seeds, words = GenerationOptions(max_new_tokens=1), count(100), count(5)
     ask = Engine(model, LIMITS)
-    told = [question(model, size, 99, 30)]
-    list(ask.submit(told[0], one))
+    list(ask.submit(question(model, side, 99, 30), one))
 
     def again() -> object:
-        return list(ask.submit(question(model, size, 99, 30, next(words)), one))
+        return list(ask.submit(question(model, side, 99, 30, next(words)), one))
 
     def new() -> object:
-        return list(ask.submit(question(model, size, next(seeds), 30), one))
+        return list(ask.submit(question(model, side, next(seeds), 30), one))
 
     def theirs() -> object:
-        return generate(peer, [question(model, size, next(seeds), 30)], 1)
+        return generate(peer, [question(model, side, next(seeds), 30)], 1)
 
-    side = size.square * 14
     variants: dict[str, Run] = {"a picture seen before": again, "a new picture": new, "transformers, any picture": theirs}
-    return Case(f"first token about a {side} px picture, float32", "answer", variants)
+    return Case(
+        f"first token about a {side} px picture", "answer", variants, rounds=5,
+        against=[
+            Against("a picture seen before", "a new picture", 3.0), Against("a picture seen before", "transformers, any picture"),
+            Against("a new picture", "transformers, any picture"),
+        ],
+    )  # fmt: skip
 
 
 LIMITS = EngineLimits(running=CLIENTS, cache_bytes=2**30)
@@ -118,14 +122,10 @@ class engine:
         return [reply.tokens for reply in replies if isinstance(reply, Reply)]
 
 
-def question(model: QwenVL, size: Size, seed: int, words: int, wording: int = 0) -> Encoded:
+def question(model: QwenVL, side: int, seed: int, words: int, wording: int = 0) -> Encoded:
     """A picture of noise, then random ids."""
-    start, end, pad, _ = size.special
-    text = np.random.default_rng(1000 * wording + words).integers(0, start, words)
-    ids = np.concatenate([[start], np.full(size.square**2 // 4, pad), [end], text]).astype(np.int64)
-    grid = (1, size.square, size.square)
-    patches = np.random.default_rng(seed).standard_normal((size.square**2, model.config.vision.patch_numbers), dtype=np.float32)
-    return encode(model.config, ids, patches, grid)
+    text = np.random.default_rng(1000 * wording + words).integers(0, model.config.image_start_id, words)
+    return picture_prompt(model.config, [noise(side, side, seed)], text)
 
 
 @torch.inference_mode()
@@ -138,10 +138,11 @@ def generate(peer: Any, prompts: Sequence[Encoded], most: int = ANSWER) -> list[
         ids[row, longest - len(prompt) :] = torch.from_numpy(prompt.input_ids)
         mask[row, longest - len(prompt) :] = 1
     peer.model.rope_deltas = None
-    pad = peer.config.image_token_id
+    pad, spec = peer.config.image_token_id, get_family("qwen2_5_vl")
+    config = spec.presets[0].config  # of its patches
     out = peer.generate(
         input_ids=ids, attention_mask=mask, mm_token_type_ids=(ids == pad).int(),
-        pixel_values=torch.from_numpy(np.concatenate([prompt.patches for prompt in prompts])),
+        pixel_values=torch.from_numpy(np.concatenate([as_numbers(prompt.patches, config, spec) for prompt in prompts])),
         image_grid_thw=torch.from_numpy(np.concatenate([prompt.grids for prompt in prompts])),
         do_sample=False, max_new_tokens=most, min_new_tokens=most, pad_token_id=0, eos_token_id=None,
     )  # fmt: skip

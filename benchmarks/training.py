@@ -1,4 +1,5 @@
-"""A training step of ragged samples with pictures: ours, packed, against transformers' Qwen2.5-VL, padded and packed.
+"""C9: a training step of ragged samples with pictures: ours, packed, against transformers' Qwen2.5-VL, padded and packed. And
+attention as training runs it, alone (attention.py).
 
 All have the same weights (the very same tensors), so losses and gradients are compared too. Weights are float32, products bfloat16
 by autocast; the tower is frozen, everything behind it trains. Only tokens that are not padding count. transformers' packed form is
@@ -8,7 +9,6 @@ its own: positions [4, 1, T], of which the first row starts again with every sam
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Case
-from benchmarks.native import ours_over
+from benchmarks import attention, reference
+from benchmarks.harness import Against, Bound, Case, Floor
+from benchmarks.reference import Size, ours_over
 from qwenvl.config import ModelConfig
 from qwenvl.families import get_family
 from qwenvl.models.vlm import VisionLanguageModel
@@ -25,30 +26,10 @@ from qwenvl.processing.collate import collate
 from qwenvl.processing.grid import window_plan
 from qwenvl.processing.positions import positions_of
 from qwenvl.train.objectives import NextToken
+from qwenvl.train.planning.cost import Counter, work_of_batch
 from qwenvl.types import IGNORE_INDEX, Batch, Encoded
 
-FAMILY = "qwen2_5_vl"
-
-
-@dataclass(frozen=True)
-class Size:
-    """A Qwen2.5-VL with tied embeddings. sections: frequencies of a head that follow time, height and width."""
-
-    hidden: int = 896
-    layers: int = 4
-    heads: int = 14
-    key_values: int = 2
-    intermediate: int = 4864
-    vocabulary: int = 151936
-    width: int = 640
-    depth: int = 2
-    vision_intermediate: int = 1712
-    sections: tuple[int, int, int] = (8, 12, 12)
-
-    @property
-    def special(self) -> list[int]:
-        """Ids of start, end and the two pads: the last of the vocabulary."""
-        return list(range(self.vocabulary - 4, self.vocabulary))
+SIZE = Size(layers=4, depth=2, vision_heads=8, full_blocks=(1,))
 
 
 class Ask(NamedTuple):
@@ -67,40 +48,59 @@ RAGGED = (
 )  # fmt: skip
 
 
+TINY_SIZE = Size(
+    hidden=64, layers=2, heads=4, key_values=2, intermediate=96, vocabulary=600, width=80, depth=2, vision_heads=1,
+    vision_intermediate=96, full_blocks=(1,), sections=(2, 3, 3),
+)  # fmt: skip
+AT_TINY_SIZE = {"size": TINY_SIZE, "samples": (Ask(8, 8, 9, 6), Ask(4, 6, 5, 4), Ask(4, 4, 3, 2))}
+
+
 def cases(quick: bool, size: Size | None = None, samples: Sequence[Ask] = RAGGED) -> Iterator[Case]:
-    size = size or (Size(vocabulary=32000, layers=2) if quick else Size())
-    peer = build_peer(size)
+    size = size or (Size(vocabulary=32000, layers=2, depth=2, vision_heads=8, full_blocks=(1,)) if quick else SIZE)
+    peer = reference.build_peer(size)
     model = ours_over(peer)
     freeze_towers(model, peer)
     yield of_step(model, peer, samples)
-    if not quick:
-        yield of_step(model, peer, samples, whole_text=True)
+    del model, peer
+    yield from attention.cases(quick)
 
 
-def of_step(model: VisionLanguageModel, peer: Any, samples: Sequence[Ask], whole_text: bool = False) -> Case:
-    """Forward and backward pass. whole_text: questions are learnt too, so that only the pictures' tokens need no logits."""
-    documents = picture_documents(model.config, samples, whole_text)
+def of_step(model: VisionLanguageModel, peer: Any, samples: Sequence[Ask]) -> Case:
+    """Forward and backward pass; answers are learnt."""
+    documents = picture_documents(model.config, samples)
     batch = collate(documents)
-    ours = partial(our_step, model, batch)
-    padded, packed = (partial(their_step, peer, given(model.config, documents)) for given in (padded_inputs, packed_inputs))
+    padded, packed = (given(model.config, documents) for given in (padded_inputs, packed_inputs))
     tokens, places = len(batch.input_ids), sum(map(len, documents)) / len(documents) / max(map(len, documents))
+    losses: dict[str, float] = {}
 
-    def agreement() -> float:
-        mine = ours()
-        return max(abs(theirs() / mine - 1) for theirs in (padded, packed))
+    def run(name: str, step: Any) -> None:
+        losses[name] = step()
+
+    def apart() -> float:
+        mine, *others = losses.values()
+        return max(abs(other / mine - 1) for other in others)
 
     def figures() -> dict[str, float]:
-        ours()
-        mine = [gradient.clone() for gradient in gradients(model, peer)[0]]
-        packed()
-        pairs = zip(mine, gradients(model, peer)[1], strict=True)
-        apart = max(float((a - b).norm() / b.norm()) for a, b in pairs)
+        """The last run was the packed peer's, whose gradients are still there, as ours are."""
+        pairs = zip(*gradients(model, peer), strict=True)
+        worst = max(float((a - b).norm() / b.norm()) for a, b in pairs)
         supervised = float((batch.labels != IGNORE_INDEX).sum())
-        return {"tokens": tokens, "of them supervised": supervised, "share that is not padding": places, "gradients apart": apart}
+        return {
+            "tokens": tokens, "of them supervised": supervised, "share that is not padding": places, "losses apart": apart(),
+            "gradients apart": worst,
+        }  # fmt: skip
 
-    learnt = "all text learnt" if whole_text else "answers learnt"
-    variants = {"qwenvl": ours, "transformers padded": padded, "transformers packed": packed}
-    return Case(f"train step, {len(samples)} samples, {learnt}, bfloat16", "token", variants, tokens, 1, agreement, figures)
+    variants = {
+        "qwenvl": partial(run, "qwenvl", partial(our_step, model, batch)),
+        "transformers padded": partial(run, "transformers padded", partial(their_step, peer, padded)),
+        "transformers packed": partial(run, "transformers packed", partial(their_step, peer, packed)),
+    }
+    flops = Counter.of(model, model.config).training(work_of_batch(model.config, batch)).total
+    return Case(
+        f"train step, {len(samples)} samples, answers learnt, bfloat16", "token", variants, tokens, rounds=3, agreement=apart,
+        figures=figures, floors={"qwenvl": Floor(flops=flops / tokens)}, bounds=[Bound("losses apart", at_most=1e-3)],
+        against=[Against("qwenvl", "transformers padded", 1.6), Against("qwenvl", "transformers packed", 1.1)],
+    )  # fmt: skip
 
 
 def our_step(model: VisionLanguageModel, batch: Batch) -> float:
@@ -132,8 +132,8 @@ def gradients(model: VisionLanguageModel, peer: Any) -> tuple[list[Tensor], list
     return of(model.decoder.layers), of(peer.model.language_model.layers)
 
 
-def picture_documents(config: ModelConfig, samples: Sequence[Ask], whole_text: bool = False) -> list[Encoded]:
-    """A picture of random patches, then random ids; what is supervised is the answer, or the question too."""
+def picture_documents(config: ModelConfig, samples: Sequence[Ask]) -> list[Encoded]:
+    """A picture of random patches, then random ids; what is supervised is the answer."""
     random, spec = np.random.default_rng(0), get_family(config.family)
     documents = []
     for sample in samples:
@@ -142,7 +142,7 @@ def picture_documents(config: ModelConfig, samples: Sequence[Ask], whole_text: b
         text = random.integers(0, config.image_start_id - 300, sample.question + sample.answer)
         ids = np.concatenate([[config.image_start_id], np.full(pads, config.image_pad_id), [config.image_end_id], text])
         labels = ids.copy()
-        labels[: pads + 2 + (0 if whole_text else sample.question)] = IGNORE_INDEX
+        labels[: pads + 2 + sample.question] = IGNORE_INDEX
         slots = np.flatnonzero(ids == config.image_pad_id)
         patches = random.standard_normal((sample.rows * sample.columns, config.vision.patch_numbers), np.float32)
         positions, windows = positions_of(config, spec, len(ids), slots, grids), window_plan(grids, config.vision)
@@ -183,34 +183,6 @@ def _pictures(config: ModelConfig, documents: Sequence[Encoded], ids: Tensor) ->
         "pixel_values": torch.from_numpy(patches), "image_grid_thw": torch.from_numpy(grids),
         "mm_token_type_ids": (ids == config.image_pad_id).int(),
     }  # fmt: skip
-
-
-def build_peer(size: Size) -> Any:
-    """transformers' model, in training mode, of random weights from a fixed seed."""
-    import transformers
-
-    start, end, pad, video_pad = size.special
-    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": list(size.sections)}
-    text = {
-        "vocab_size": size.vocabulary, "hidden_size": size.hidden, "intermediate_size": size.intermediate,
-        "num_hidden_layers": size.layers, "num_attention_heads": size.heads, "num_key_value_heads": size.key_values,
-        "rms_norm_eps": 1e-6, "rope_parameters": rope, "max_position_embeddings": 4096, "bos_token_id": None, "eos_token_id": None,
-    }  # fmt: skip
-    vision = {
-        "depth": size.depth, "num_heads": size.width // 80, "hidden_size": size.width, "out_hidden_size": size.hidden,
-        "intermediate_size": size.vision_intermediate, "fullatt_block_indexes": [size.depth - 1], "window_size": 112,
-        "tokens_per_second": 2,
-    }  # fmt: skip
-    config = transformers.Qwen2_5_VLConfig(
-        text_config=text, vision_config=vision, tie_word_embeddings=True, vision_start_token_id=start, vision_end_token_id=end,
-        image_token_id=pad, video_token_id=video_pad,
-    )  # fmt: skip
-    peer = transformers.Qwen2_5_VLForConditionalGeneration(config)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in peer.parameters():
-        if parameter.ndim > 1:
-            parameter.data.normal_(0.0, 0.02, generator=generator)
-    return peer
 
 
 def freeze_towers(model: VisionLanguageModel, peer: Any) -> None:

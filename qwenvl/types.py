@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -195,6 +195,13 @@ def name_of(sample_id: str) -> str:
     return f"sample {sample_id!r}" if sample_id else "the prompt"
 
 
+class PixelScale(NamedTuple):
+    """What pixels in [0, 1] are lessened by, and then divided by, in each channel, before a tower sees them."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
 @dataclass(slots=True)
 class Windows:
     """The windows that a tower's attention stays within, over the packed visual units (squares of merged patches) of all pictures.
@@ -213,9 +220,10 @@ class Encoded:
 
     input_ids (T,) int64 with one placeholder per visual token; labels (T,) int64, the token itself where supervised and
     IGNORE_INDEX elsewhere (collate shifts them, nothing else does); position_ids (3, T) int64, rows t, h, w;
-    patches (P, C * frames * patch * patch) float32 of all pictures and videos, in the order of the conversation; grids (n, 3)
-    int64, patches in time, height, width; visual_slots (V,) int64, where the visual tokens go; image_sizes (width, height) of
-    the originals;
+    patches of all pictures and videos, in the order of the conversation: numbers (P, C * frames * patch * patch) float32, or pixels
+    (P, C, frames, patch * patch) uint8, frames 1 where all of them are still (see processing.patches);
+    grids (n, 3) int64, patches in time, height, width; visual_slots (V,) int64, where the visual tokens go; image_sizes (width,
+    height) of the originals;
     windows: the order and sizes of the tower's attention windows, None for a tower without;
     branch_ids (T,) int64 or None: 0 is the shared prefix, tokens of branch b see the prefix and their own branch only;
     loss_weights (T,) float32 or None for weight 1.

@@ -22,6 +22,7 @@ SUMMARY = "Print versions, device, default dtype and whether the built-in models
 EXAMPLES = """
 qwenvl doctor
 qwenvl doctor --json > report.json
+qwenvl doctor --measure      after a change of machine, compiler or torch
 """
 
 
@@ -29,20 +30,24 @@ qwenvl doctor --json > report.json
 class Doctor:
     json: Flag = False
     """Print one JSON object instead of lines."""
+    measure: Flag = False
+    """Measure anew which of this CPU's products are the fastest, instead of telling what was measured before."""
 
 
 def main(arguments: list[str]) -> int:
     options: Doctor = parse(Doctor, arguments, "qwenvl doctor", SUMMARY, EXAMPLES)
-    report = examine()
+    report = examine(options.measure)
     print(json.dumps(report, indent=2, ensure_ascii=False) if options.json else "\n".join(lines(report)))
     return 0 if all(model["loads"] for model in report["models"].values()) else 1
 
 
-def examine() -> dict[str, Any]:
+def examine(measure: bool = False) -> dict[str, Any]:
     """The report as plain data. `models` maps each built-in model to {loads, seconds, error}; `scenes` maps what scenes are drawn
-    with, Debian packages mostly, to versions."""
+    with, Debian packages mostly, to versions; `products` maps a kind of weight to {chosen, milliseconds} of one product, measured
+    now if it never was, or with `measure`."""
     from qwenvl import __version__
     from qwenvl.data.synth.fonts import versions
+    from qwenvl.inference.choice import chosen, told
     from qwenvl.runtime import environment
 
     return {
@@ -51,6 +56,7 @@ def examine() -> dict[str, Any]:
         "packages": {name: installed(name) for name in PACKAGES},
         "models": {name: try_model(name) for name in built_in_models()},
         "scenes": versions(),
+        "products": {kind: {"chosen": chosen(times), "milliseconds": times} for kind, times in told(measure).items()},
     }
 
 
@@ -94,6 +100,9 @@ def lines(report: Mapping[str, Any]) -> list[str]:
         ("offline", "yes (QWENVL_OFFLINE)" if report["offline"] else "no"),
         ("scenes", f"not drawable, missing: {' '.join(missing)}" if missing else "fonts and names are installed"),
     ]
+    for kind, found in report["products"].items():
+        times = ", ".join(f"{name} {value:.2f} ms" for name, value in found["milliseconds"].items())
+        rows.append(("product", f"{kind}: {found['chosen']} ({times})"))
     for name, model in report["models"].items():
         rows.append(("model", f"{name} loads in {model['seconds']} s" if model["loads"] else f"{name} FAILS: {model['error']}"))
     return [f"{key:<9} {value}" for key, value in rows]

@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "plan": ("qwenvl.cli.plan", "say what a training run will cost before it starts"),
     "ablate": ("qwenvl.cli.ablate", "train the variants of an ablation; print the paper's trend beside ours"),
     "eval": ("qwenvl.cli.eval", "measure a model on a task"),
+    "bench": ("qwenvl.cli.bench", "measure how fast a model is here, and where the time goes"),
     "doctor": ("qwenvl.cli.doctor", "print versions, device and what else a bug report needs"),
 }
 

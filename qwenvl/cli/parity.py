@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,8 +88,6 @@ def trainer_loss(model: VisionLanguageModel, batch: Batch) -> float:
     """Mean loss of a batch by the trainer's own objective."""
     from qwenvl.train.objectives import NextToken
 
-    # The trainer keeps weights in float32; a model that is loaded in another dtype gets its pixels in that.
-    batch = replace(batch, patches=batch.patches.to(model.vision_tower.patch_embed.weight.dtype))
     objective = NextToken()
     return float(objective(model, batch).sums["next_token"]) / objective.counts(batch)["next_token"]
 

@@ -20,7 +20,7 @@ from qwenvl.data.html_page import html_page, marks
 from qwenvl.data.outlines import regions_of
 from qwenvl.processing.encode import Processor
 from qwenvl.processing.grid import frame_size
-from qwenvl.processing.image import uncut_patches
+from qwenvl.processing.patches import uncut_patches
 from qwenvl.processing.regions import read_places
 from qwenvl.types import IGNORE_INDEX, Encoded, QwenVLError, Region, Sample, Style
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from qwenvl.config import ModelConfig
 from qwenvl.families.spec import FamilySpec, Markup
+from qwenvl.inference.choice import apply_choice
 from qwenvl.inference.features import window_tensors
 from qwenvl.inference.reply import Reply, Usage
 from qwenvl.inference.sampling import Constraint, GenerationOptions
@@ -34,9 +35,9 @@ from qwenvl.processing.encode import (
     Processor,
     ReadyPicture,
     VisualSpan,
+    all_patches,
     assemble,
     check_context,
-    join_patches,
     ready_picture,
     visual_slots_of,
     visual_spans,
@@ -46,7 +47,7 @@ from qwenvl.processing.messages import messages_to_sample
 from qwenvl.processing.tokenizer import Tokenizer, TokenizerError
 from qwenvl.processing.video import KeptClips, ready_video
 from qwenvl.runtime import resolve_device, resolve_dtype
-from qwenvl.types import Encoded, QwenVLError, Sample, Style, VideoPart
+from qwenvl.types import Encoded, PixelScale, QwenVLError, Sample, Style, VideoPart
 from qwenvl.weights.adapters import load_adapter
 from qwenvl.weights.hub import resolve
 from qwenvl.weights.io import load_model, read_config
@@ -76,6 +77,7 @@ def load(
     model = load_model(folder, device=device, dtype=resolve_dtype(dtype, device), packed=True)
     if quantize == "int8" or quantize == "int4":
         quantise_for_inference(model, quantize)
+    apply_choice(model)
     tokenizer = Tokenizer.from_folder(folder) if any((folder / name).is_file() for name in TOKENIZER_FILES) else None
     return QwenVL(model, spec, spec.read_markup(raw), tokenizer, _generation_config(folder), str(name_or_path))
 
@@ -99,6 +101,7 @@ class QwenVL:
         self.generation_config = generation_config or {}
         self.name = name
         self.style: Style = STYLES.get(self.generation_config.get("chat_format", "chatml"), "chat")
+        model.vision_tower.pixel_scale = PixelScale(spec.images.mean, spec.images.std)  # pictures come as pixels
         self.processor = _processor(model.config, spec, tokenizer, markup, name) if tokenizer is not None else None
 
     def with_adapter(self, folder: str | Path, name: str) -> QwenVL:
@@ -107,6 +110,9 @@ class QwenVL:
         shared = {id(tensor): tensor for tensor in (*self.model.parameters(), *self.model.buffers())}
         adapted = copy.deepcopy(self.model, shared)
         load_adapter(adapted, folder)
+        decoder, own = adapted.decoder, self.model.decoder
+        if self.config.decoder.tie_word_embeddings and decoder.embed_tokens.weight is not own.embed_tokens.weight:
+            decoder.lm_head = None  # one that was stored beside the embedding is not that of the adapter's embedding
         return QwenVL(adapted, self.spec, self.markup, self.tokenizer, self.generation_config, name)
 
     @property
@@ -205,7 +211,7 @@ class QwenVL:
         pictures = self._ready(images, min_pixels, max_pixels) + self._ready_clips(videos, min_pixels, max_pixels)
         if not pictures:
             raise QwenVLError("no pictures given: visual() needs at least one")
-        patches = torch.from_numpy(join_patches(self.config, pictures)).to(self.device)
+        patches = torch.from_numpy(all_patches(self.config, pictures)).to(self.device)
         grids = np.array([picture.grid for picture in pictures], dtype=np.int64)
         windows = window_tensors(window_plan(grids, self.config.vision), self.device)
         with torch.no_grad():
@@ -303,8 +309,8 @@ class QwenVL:
     def _ready(self, images: Sequence[Any], min_pixels: int | None, max_pixels: int | None) -> list[ReadyPicture]:
         """Pictures as patches. Raises QwenVLError for a single one, which is easily given instead of a list of one."""
         _check_list(images, "images", "pictures")
-        bounds = (min_pixels, max_pixels)
-        return [ready_picture(self.config, self.spec, image, f"picture {n}", *bounds) for n, image in enumerate(images, start=1)]
+        how = (min_pixels, max_pixels, True)
+        return [ready_picture(self.config, self.spec, image, f"picture {n}", *how) for n, image in enumerate(images, start=1)]
 
     def _ready_clips(self, videos: Sequence[Any], min_pixels: int | None, max_pixels: int | None) -> list[ReadyPicture]:
         """Videos as patches; a VideoPart keeps its own pixel bounds."""
@@ -313,13 +319,13 @@ class QwenVL:
             video if isinstance(video, VideoPart) else VideoPart(video, min_pixels=min_pixels, max_pixels=max_pixels)
             for video in videos
         ]
-        return [ready_video(self.config, self.spec, part, f"video {n}") for n, part in enumerate(parts, start=1)]
+        return [ready_video(self.config, self.spec, part, f"video {n}", pixels=True) for n, part in enumerate(parts, start=1)]
 
 
 def _processor(config: ModelConfig, spec: FamilySpec, tokenizer: Tokenizer, markup: Markup, name: str) -> Processor:
     """The Processor of a model. Raises TokenizerError naming the model where its tokenizer is another model's."""
     try:
-        return Processor(config, spec, tokenizer, markup)
+        return Processor(config, spec, tokenizer, markup, pixels=True)
     except TokenizerError as error:
         raise TokenizerError(f"{name}: {error}") from None
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from qwenvl.inference.cache import KVCache
 from qwenvl.inference.features import window_tensors
+from qwenvl.inference.graphs import StepGraphs
 from qwenvl.inference.loops import loops
 from qwenvl.inference.reply import FinishReason
 from qwenvl.inference.sampling import Constraint, GenerationOptions, choose_token, log_likelihoods, new_generator
@@ -22,6 +23,7 @@ from qwenvl.models.attention import Layout
 from qwenvl.models.rope import ntk_alpha
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.collate import join_windows
+from qwenvl.processing.patches import join_patches
 from qwenvl.processing.positions import next_position
 from qwenvl.types import Encoded
 
@@ -109,6 +111,7 @@ class Session:
         self.next_positions = [next_position(prompt.position_ids) for prompt in prompts]
         capacity = max((len(prompt) for prompt in self.prompts), default=0) + room
         self.cache = KVCache(config, len(self.prompts), capacity, dtype=weight.dtype, device=weight.device)
+        self.graphs = StepGraphs.of(model)
 
     def prefill(self) -> Tensor:
         """Logits (N, vocab) after each prompt."""
@@ -127,15 +130,16 @@ class Session:
     def step(self, tokens: Sequence[int]) -> Tensor:
         """Logits (N, vocab) after one more token of each sequence."""
         held = list(self.cache.lengths)
-        layout = self.cache.extend([1] * len(tokens))
-        device = layout.slots.device
+        device = self.cache.keys[0].device
         positions = torch.tensor(self.next_positions, device=device).expand(3, -1)
+        alphas = alpha_table(self.alphas, [1] * len(tokens), device)
         try:
-            hidden = self.model(
-                torch.tensor(list(tokens), device=device), positions, layout,
-                cache=self.cache, ntk_alpha=alpha_table(self.alphas, [1] * len(tokens), device), logn=True,
-            )  # fmt: skip
-            logits: Tensor = self.model.logits(hidden).float()
+            if self.graphs is not None:
+                logits = self.graphs.step(self.cache, tokens, self.model.rotary(positions, alphas, logn=True))
+            else:
+                ids, layout = torch.tensor(list(tokens), device=device), self.cache.extend([1] * len(tokens))
+                hidden = self.model(ids, positions, layout, cache=self.cache, ntk_alpha=alphas, logn=True)
+                logits = self.model.logits(hidden).float()
         except BaseException:
             self.cache.lengths = held  # as if the step had not been tried: without a sequence or two it may succeed
             raise
@@ -194,7 +198,7 @@ def run_model(
             join([piece.input_ids for piece in pieces]),
             join([piece.position_ids for piece in pieces], axis=1),
             layout,
-            patches=join([piece.patches for piece in with_pictures]) if with_pictures else None,
+            patches=join([join_patches([piece.patches for piece in with_pictures])]) if with_pictures else None,
             # Grids stay on the CPU: the model reads them as plain numbers.
             grids=torch.from_numpy(np.concatenate([piece.grids for piece in with_pictures])) if with_pictures else None,
             visual_slots=join([piece.visual_slots + start for piece, start in zip(pieces, starts)]),

@@ -9,6 +9,7 @@ Shape letters: T packed tokens, N rows, L tokens of a row, S keys of a row, H he
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Protocol
 
 import torch
@@ -202,13 +203,31 @@ PLAIN_KEYS = 512
 """Longest row for which three plain products beat the fused kernel's backward pass on the CPU, as measured by
 `python -m benchmarks --only attention`."""
 
+ROWS_SCORES, HEAD_SCORES = 1 << 20, 1 << 21
+"""Scores that products in chunks hold at once: of several rows with all of their heads, and of one head, whose few large products
+are worth leaving a core's own cache for. Measured at windows of 64 patches and pictures of 1,024 and 3,996."""
+
+FEWEST_SCORES = 1 << 15
+"""For fewer scores than these in all one call of the fused kernel costs less than several of products."""
+
+FEWEST_QUERIES = 16
+"""For fewer queries of a row, as in decoding, the fused kernel in float32 is the fastest, with what it costs to widen the keys and
+values: in bfloat16 it takes two to ten times as long."""
+
 
 def batched_attention(q: Tensor, k: Tensor, v: Tensor, blocked: Tensor | None = None, causal: bool = False) -> Tensor:
     """q (N, H, L, d), k and v (N, K, S, d), blocked broadcastable to (N, H, L, S) -> (N, H, L, d)."""
     trains = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
     # On the CPU the fused kernel computes bfloat16 in float32; plain products use the bfloat16 units.
-    if trains and q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[2] <= PLAIN_KEYS:
-        return _plain(q, k, v, blocked, causal)
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        if trains and k.shape[2] <= PLAIN_KEYS:
+            return _plain(q, k, v, blocked, causal)
+        # Of causal scores the fused kernel computes only half, and is as fast.
+        enough = q.shape[2] >= FEWEST_QUERIES and q.shape[:-1].numel() * k.shape[2] >= FEWEST_SCORES
+        if enough and not trains and not causal:
+            return _chunked(q, k, v, blocked)
+        if not trains and q.shape[2] < FEWEST_QUERIES:
+            return batched_attention(q.float(), k.float(), v.float(), blocked, causal).to(q.dtype)
     mask = None if blocked is None else ~blocked
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1])
 
@@ -223,6 +242,31 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, blocked: Tensor | None, causal: bool
     if blocked is not None:
         scores = scores.masked_fill(blocked, float("-inf"))
     return scores.softmax(-1) @ v
+
+
+def _chunked(q: Tensor, k: Tensor, v: Tensor, blocked: Tensor | None) -> Tensor:
+    """As `_plain`, with few scores at once: several rows with all of their heads where rows are short, as windows are, else some
+    queries of one head. The result lies in memory as (N, L, H, d), which is how the next layer reads it."""
+    (count, heads, length, _), keys = q.shape, k.shape[2]
+    groups = heads // k.shape[1]
+    out = q.new_empty(count, length, heads, v.shape[-1]).transpose(1, 2)
+    if blocked is not None:
+        blocked = blocked.expand(count, heads, length, keys)
+    if together := ROWS_SCORES // (heads * length * keys):
+        for start in range(0, count, together):
+            rows = slice(start, start + together)
+            out[rows] = _plain(q[rows], k[rows], v[rows], None if blocked is None else blocked[rows], causal=False)
+        return out
+    queries = max(HEAD_SCORES // keys, FEWEST_QUERIES)
+    for row, head in product(range(count), range(heads)):
+        own, own_keys, own_values = q[row, head] * q.shape[-1] ** -0.5, k[row, head // groups].t(), v[row, head // groups]
+        for start in range(0, length, queries):
+            part = slice(start, start + queries)
+            scores = own[part] @ own_keys
+            if blocked is not None:
+                scores.masked_fill_(blocked[row, head, part], float("-inf"))
+            out[row, head, part] = scores.softmax(-1) @ own_values
+    return out
 
 
 def reference_attention(

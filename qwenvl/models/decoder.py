@@ -6,6 +6,8 @@ T packed tokens, D hidden_size, H heads, K kv heads, d head_dim. Source: modelin
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,6 +28,8 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config, index) for index in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.product: Callable[[Tensor, Tensor], Tensor] = plain_product
+        """That of a tied head with the embedding, which no layer of its own stands for."""
 
     def embed(self, input_ids: Tensor) -> Tensor:
         return self.embed_tokens(input_ids)
@@ -36,7 +40,11 @@ class Decoder(nn.Module):
         return self.norm(x)
 
     def logits(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.embed_tokens.weight) if self.lm_head is None else self.lm_head(x)
+        return self.product(x, self.embed_tokens.weight) if self.lm_head is None else self.lm_head(x)
+
+
+def plain_product(x: Tensor, weight: Tensor) -> Tensor:
+    return F.linear(x, weight)
 
 
 class DecoderLayer(nn.Module):
@@ -62,10 +70,11 @@ class SelfAttention(nn.Module):
         self.k_proj = nn.Linear(config.hidden_size, keys)
         self.v_proj = nn.Linear(config.hidden_size, keys)
         self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
+        self.rotate: Callable[[Tensor, Rotary], Tensor] = apply_rotary
 
     def forward(self, x: Tensor, table: Rotary, layout: Layout, cache: LayerCache | None) -> Tensor:
         q, k, v = (proj(x).unflatten(-1, (-1, self.head_dim)) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        q, k = apply_rotary(q, table), apply_rotary(k, table)
+        q, k = self.rotate(q, table), self.rotate(k, table)
         if table.query_scale is not None:
             q = q * table.query_scale.to(q.dtype)[:, None, None]
         return self.o_proj(attention(q, k, v, layout, cache=cache, layer=self.index).flatten(1))

@@ -4,23 +4,28 @@ int8: a row of the weight has one scale. int4: 32 numbers of a row that follow e
 scale and an offset. Only weights are rounded; the product is that of the activations' dtype. T rows of activations, N out, K in, G
 numbers of a group. `models.quantised` holds the layers that QLoRA trains on; these here know no gradient.
 
-Which product is used follows from the machine, the dtype and the number of rows, never from a measurement, so that an answer is the
-same on every start. Measured on one core of a Zen 5 (4864 x 896, CPU time), where a plain bfloat16 layer takes 0.7 ms at one row
-and 1.2 at 32: torch's int8 kernel takes 0.35 and 2.4, its int4 kernel 0.16 and 2.1; a product of whole numbers takes 0.7 and 1.4;
-making the weight whole first costs 0.5 ms in int8 and 4 in int4. In float32 torch's kernels run at 0.9 GB/s and are not used.
+Which product is used follows from the machine, the dtype and the number of rows, so that an answer is the same on every start; our
+own kernels for few rows (`use`) come in by a measurement that is kept on disk for the same reason. Torch's were measured on one core
+of a Zen 5 (4864 x 896, CPU time), where a plain bfloat16 layer takes 0.7 ms at one row and 1.2 at 32: its int8 kernel takes 0.35 and
+2.4, its int4 kernel 0.16 and 2.1; a product of whole numbers takes 0.7 and 1.4; making the weight whole first costs 0.5 ms in int8
+and 4 in int4. In float32 torch's kernels run at 0.9 GB/s and are not used.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qwenvl.models.few_rows import FEW as COMPILED_FEW
+from qwenvl.models.few_rows import FewRows
 from qwenvl.models.packed_layout import cuda_tiles, half_block, join_halves, pack, unpack, whole_blocks
 from qwenvl.models.quantised import QuantisedLinear, not_zero
+from qwenvl.models.reordered import ReorderedLinear
 from qwenvl.models.select import LayerError, linear_layers, replace_layers
 
 PackedKind = Literal["int8", "int4"]
@@ -34,11 +39,13 @@ SOME = 96
 """Up to so many rows of bfloat16 a product of whole numbers is faster than the whole weight and a plain product."""
 PIECE = 128
 """Rows of a product of whole numbers at once: its sums stay in the cache."""
+WIDE = 64
+"""Rows of a block of int4 codes that our own kernel reads."""
 FINE = 254
 """Parts that the second code of an activation cuts a step of the first into."""
 
 TOWER = ("vision_tower.blocks.*",)
-BASES = (nn.Linear, QuantisedLinear)
+BASES = (nn.Linear, QuantisedLinear, ReorderedLinear)
 
 
 class PackedLinear(nn.Module):
@@ -62,6 +69,8 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.out_features, self.in_features = size
         self.kind = kind
+        self.few: Callable[[Tensor], Tensor] | None = None
+        """rows (T, K) of bfloat16, at most FEW of our own kernels -> (T, N) with the bias; see `use`."""
         buffers = {"codes": codes, "scales": scales, "bias": bias, "order": order, "tiles": tiles}
         for name, tensor in buffers.items():
             self.register_buffer(name, None if tensor is None else tensor.detach())
@@ -103,11 +112,26 @@ class PackedLinear(nn.Module):
         return sum(tensor.numel() * tensor.element_size() for tensor in (self.codes, self.scales, self.tiles) if tensor is not None)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, self.in_features)
-        rows = rows if self.order is None else rows.index_select(1, self.order)
-        y = self._product(rows)
+        rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
+        order = self._buffers["order"]
+        rows = rows if order is None else rows.index_select(1, order)
+        if self.few is not None and 0 < len(rows) <= COMPILED_FEW and rows.dtype == torch.bfloat16:
+            y = self.few(rows)
+            return y if x.ndim == 2 else y.view(*x.shape[:-1], self.out_features)
+        y = self._product(rows.contiguous())
         y = y[:, : self.out_features].reshape(*x.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    def use(self, kernels: FewRows | None) -> None:
+        """Have few rows of bfloat16 on the CPU computed by kernels of our own, where they know the layout; or not any more."""
+        codes, scales, bias, size = self.codes, self.scales, self.bias, self.out_features
+        fits = scales.dtype == torch.bfloat16 and codes.device.type == "cpu" and (bias is None or bias.dtype == scales.dtype)
+        if kernels is None or not fits or (self.kind == "int4" and half_block()[0] != WIDE // 2):
+            self.few = None
+        elif self.kind == "int8":
+            self.few = partial(kernels.int8, codes=codes, scales=scales, bias=bias)
+        else:
+            self.few = partial(kernels.int4, codes=codes, scales=scales, bias=bias, size=size)
 
     def _product(self, rows: Tensor) -> Tensor:
         """(T, K) -> (T, N'), without the bias."""

@@ -20,11 +20,12 @@ from qwenvl.config import VisionConfig
 from qwenvl.models.attention import Layout, PackedLayout, attention
 from qwenvl.models.layers import make_norm, places_of, quick_gelu, resize_table_to
 from qwenvl.models.rope import Rotary, apply_rotary, rotary_2d
-from qwenvl.types import Windows
+from qwenvl.types import PixelScale, Windows
 
 
 class VisionTower(nn.Module):
-    """forward(patches (P, C * frames * p * p), grids (n, 3), windows) -> (P, W), in the order of the patches given.
+    """forward(patches, grids (n, 3), windows) -> (P, W), in the order of the patches given: numbers (P, C * frames * p * p), or,
+    where `pixel_scale` says how to read them, pixels (P, C, frames or 1, p * p) uint8.
 
     There is no class token; every frame of a picture or clip attends within itself, and in window blocks every window. Where m > 1
     the patches of a frame come square by square: squares in rows from the top left, and so the m * m patches of a square.
@@ -34,6 +35,7 @@ class VisionTower(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.config = config
+        self.pixel_scale: PixelScale | None = None
         self.patch_embed = nn.Linear(config.patch_numbers, width, bias=False)
         table = None if config.position_grid is None else self.patch_embed.weight.new_zeros(config.position_grid**2, width)
         self.position_embedding = None if table is None else nn.Parameter(table)
@@ -41,8 +43,8 @@ class VisionTower(nn.Module):
         self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.num_hidden_layers))
 
     def forward(self, patches: Tensor, grids: Tensor, windows: Windows | None = None) -> Tensor:
-        """Raises ValueError for a tower with windows that is given none."""
-        x = self.patch_embed(patches)
+        """Raises ValueError for a tower with windows that is given none, and for pixels that it cannot read."""
+        x = self.patch_embed(self._numbers(patches))
         if self.position_embedding is not None:
             x = x + resize_table_to(self.position_embedding, grids, self.config.merge_size)
         if self.pre_norm is not None:
@@ -63,6 +65,17 @@ class VisionTower(nn.Module):
         whole = set(self.config.full_attention_blocks)
         x = self._run(self._by_square(x, order), table, [frames if n in whole else narrow for n in range(len(self.blocks))])
         return self._by_square(x, order.argsort())
+
+    def _numbers(self, patches: Tensor) -> Tensor:
+        """Patches as normalised numbers (P, C * frames * p * p), computed in float32, in the weights' dtype."""
+        dtype = self.patch_embed.weight.dtype
+        if patches.dtype != torch.uint8:
+            return patches.to(dtype)
+        if self.pixel_scale is None:
+            raise ValueError("patches are pixels, and this tower is not told their scale: set its pixel_scale, or give numbers")
+        mean, std = (patches.new_tensor(values, dtype=torch.float32)[:, None, None] for values in self.pixel_scale)
+        numbers = patches.float().div_(255).sub_(mean).div_(std).to(dtype)
+        return numbers.expand(-1, -1, self.config.temporal_patch_size, -1).flatten(1)
 
     def _run(self, x: Tensor, table: Rotary | None, layouts: list[Layout]) -> Tensor:
         for block, layout in zip(self.blocks, layouts, strict=True):

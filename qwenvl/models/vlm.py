@@ -13,7 +13,7 @@ from qwenvl.models.attention import LayerCache, Layout
 from qwenvl.models.decoder import Decoder
 from qwenvl.models.merger import Merger
 from qwenvl.models.resampler import Resampler
-from qwenvl.models.rope import rotary
+from qwenvl.models.rope import Rotary, rotary
 from qwenvl.models.vision_tower import VisionTower
 from qwenvl.types import Windows
 
@@ -36,13 +36,13 @@ class VisionLanguageModel(nn.Module):
     def visual(
         self, patches: Tensor, grids: Tensor, patch_features: Tensor | None = None, windows: Windows | None = None
     ) -> Tensor:
-        """Visual tokens (V, D) of pictures and clips packed as patches (P, C * frames * p * p) with grids (n, 3).
+        """Visual tokens (V, D) of pictures and clips packed as patches (P, ...), as the tower takes them, with grids (n, 3).
 
         patch_features: the tower's output, where a caller has it already (an auxiliary loss on it, a feature cache).
         windows: those of all pictures, for a tower whose attention stays within them.
         """
         if patch_features is None:
-            patch_features = self.vision_tower(patches.to(self.vision_tower.patch_embed.weight.dtype), grids, windows)
+            patch_features = self.vision_tower(patches, grids, windows)
         return self.connector(patch_features, grids)
 
     def forward(
@@ -68,7 +68,6 @@ class VisionLanguageModel(nn.Module):
         logn belong to evaluation beyond the trained length, never to training. Raises ValueError if slots and visual tokens differ
         in number.
         """
-        decoder = self.config.decoder
         x = self.decoder.embed(input_ids)
         if visual is None and patches is not None and grids is not None and len(grids):
             visual = self.visual(patches, grids, patch_features, windows)
@@ -78,7 +77,12 @@ class VisionLanguageModel(nn.Module):
             x = x.index_copy(0, visual_slots, visual.to(x.dtype))
         elif self.training:
             x = x + 0.0 * self._dummy_visual().mean().to(x.dtype)
-        table = rotary(
+        return self.decoder(x, self.rotary(position_ids, ntk_alpha, logn), layout, cache)
+
+    def rotary(self, position_ids: Tensor, ntk_alpha: Tensor | None = None, logn: bool = False) -> Rotary:
+        """The decoder's tables for positions (3, T); the others as in `forward`."""
+        decoder = self.config.decoder
+        return rotary(
             position_ids,
             decoder.head_dim,
             decoder.rope_theta,
@@ -87,7 +91,6 @@ class VisionLanguageModel(nn.Module):
             ntk_alpha=ntk_alpha,
             logn_length=decoder.trained_length if logn and decoder.use_logn_attn else None,
         )
-        return self.decoder(x, table, layout, cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., vocab)"""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qwenvl.processing.patches import join_patches
 from qwenvl.types import IGNORE_INDEX, Batch, Encoded, Windows
 
 
@@ -37,7 +38,7 @@ def collate(documents: Sequence[Encoded]) -> Batch:
         position_ids=joined([document.position_ids for document in documents], axis=1),
         document_ids=joined([np.full(len(document), index, dtype=np.int64) for index, document in enumerate(documents)]),
         branch_ids=None if branches is None else joined(branches),
-        patches=joined([document.patches for document in documents]),
+        patches=torch.from_numpy(np.ascontiguousarray(join_patches([document.patches for document in documents]))),
         grids=joined([document.grids for document in documents]),
         visual_slots=joined([document.visual_slots + offset for document, offset in zip(documents, offsets, strict=True)]),
         windows=None if windows is None else Windows(joined([windows.order]), joined([windows.lengths])),

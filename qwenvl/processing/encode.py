@@ -14,6 +14,7 @@ from qwenvl.families.spec import FamilySpec, Markup
 from qwenvl.processing.chat import PlaceholderError, render
 from qwenvl.processing.grid import SizeError, frame_size, image_grid, window_plan
 from qwenvl.processing.image import ImageError, ReadyPicture, describe, image_to_patches, open_image
+from qwenvl.processing.patches import join_patches
 from qwenvl.processing.positions import positions_of
 from qwenvl.processing.tokenizer import Tokenizer, TokenizerError
 from qwenvl.processing.video import Clip, KeptClips, clip_room, fit_clips, ready_video
@@ -25,9 +26,14 @@ class ContextError(QwenVLError, ValueError):
 
 
 class Processor:
-    """Turns Samples into Encoded for one model. Holds no state besides its arguments."""
+    """Turns Samples into Encoded for one model. Holds no state besides its arguments.
 
-    def __init__(self, config: ModelConfig, spec: FamilySpec, tokenizer: Tokenizer, markup: Markup | None = None) -> None:
+    pixels: whether patches are pixels, which are made sooner and are small, for a tower that is told how to read them.
+    """
+
+    def __init__(
+        self, config: ModelConfig, spec: FamilySpec, tokenizer: Tokenizer, markup: Markup | None = None, pixels: bool = False
+    ) -> None:
         tokens = spec.image_tokens
         expected = {tokens.start: config.image_start_id, tokens.end: config.image_end_id, tokens.pad: config.image_pad_id}
         if tokens.video_pad is not None and config.video_pad_id is not None:
@@ -46,6 +52,7 @@ class Processor:
         self.spec = spec
         self.tokenizer = tokenizer
         self.markup = markup or Markup()
+        self.pixels = pixels
 
     def encode(
         self,
@@ -76,7 +83,7 @@ class Processor:
             np.array(values, dtype=np.int64) for values in (rendered.input_ids, rendered.labels, rendered.visual_slots)
         )
         check_length(self.config, ids, slots, where, answering=for_generation)
-        pictures = [kept.read(visual) if isinstance(visual, Clip) else visual for visual in visuals]
+        pictures = [kept.read(visual, self.pixels) if isinstance(visual, Clip) else visual for visual in visuals]
         return assemble(self.config, self.spec, ids, slots, pictures, labels).with_(sample_id=sample.id, task=sample.task)
 
     def ready(self, part: ImagePart | VideoPart, number: int = 1, where: str = "the prompt") -> ReadyPicture:
@@ -85,9 +92,9 @@ class Processor:
         Raises ImageError, VideoError or SizeError saying which: picture or video `number`, each counted from 1, of `where`.
         """
         if isinstance(part, VideoPart):
-            return ready_video(self.config, self.spec, part, f"{where}, video {number}")
+            return ready_video(self.config, self.spec, part, f"{where}, video {number}", self.pixels)
         where = f"{where}, picture {number}"
-        return ready_picture(self.config, self.spec, part.image, where, part.min_pixels, part.max_pixels)
+        return ready_picture(self.config, self.spec, part.image, where, part.min_pixels, part.max_pixels, self.pixels)
 
     def _look(self, sample: Sample, where: str, kept: KeptClips) -> list[ReadyPicture | Clip]:
         """All pictures made ready and all clips opened, in order; numbered apart in errors as they are in the text.
@@ -108,9 +115,11 @@ class Processor:
 
 
 def ready_picture(
-    config: ModelConfig, spec: FamilySpec, source: Any, where: str, min_pixels: int | None = None, max_pixels: int | None = None
-) -> ReadyPicture:
-    """Patches, grid and original (width, height) of anything `open_image` takes; pixel bounds as in `image_grid`.
+    config: ModelConfig, spec: FamilySpec, source: Any, where: str, min_pixels: int | None = None, max_pixels: int | None = None,
+    pixels: bool = False,
+) -> ReadyPicture:  # fmt: skip
+    """Patches, grid and original (width, height) of anything `open_image` takes; pixel bounds as in `image_grid`, patches as in
+    `image_to_patches`.
 
     Raises ImageError or SizeError naming `where` and, if it has a name, the picture.
     """
@@ -122,7 +131,7 @@ def ready_picture(
     except SizeError as error:
         name = "" if isinstance(source, Image.Image) else f"{describe(source)}: "
         raise SizeError(f"{where}: {name}{error}") from error
-    return ReadyPicture(image_to_patches(picture, config, spec, grid), grid, picture.size)
+    return ReadyPicture(image_to_patches(picture, config, spec, grid, pixels), grid, picture.size)
 
 
 def assemble(
@@ -146,7 +155,7 @@ def assemble(
         input_ids=input_ids,
         labels=np.full_like(input_ids, IGNORE_INDEX) if labels is None else labels,
         position_ids=position_ids,
-        patches=join_patches(config, pictures),
+        patches=all_patches(config, pictures),
         grids=grids,
         visual_slots=visual_slots,
         image_sizes=tuple(picture.size for picture in pictures),
@@ -154,12 +163,11 @@ def assemble(
     )
 
 
-def join_patches(config: ModelConfig, pictures: Sequence[ReadyPicture]) -> np.ndarray:
-    """Patches (P, C * T * patch * patch) float32 of all pictures, one after the other; P is 0 without pictures."""
-    if len(pictures) == 1:
-        return pictures[0].patches
-    none = np.empty((0, config.vision.patch_numbers), dtype=np.float32)
-    return np.concatenate([none, *(picture.patches for picture in pictures)])
+def all_patches(config: ModelConfig, pictures: Sequence[ReadyPicture]) -> np.ndarray:
+    """The patches of all pictures, one after the other; without pictures no numbers (0, C * T * patch * patch)."""
+    if not pictures:
+        return np.empty((0, config.vision.patch_numbers), dtype=np.float32)
+    return join_patches([picture.patches for picture in pictures])
 
 
 def check_context(config: ModelConfig, encoded: Encoded, answering: bool) -> None:

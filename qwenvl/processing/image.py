@@ -1,4 +1,4 @@
-"""Pictures: opened from anything a user may pass, upright and in RGB; then resized, normalised and cut into patches."""
+"""Pictures: opened from anything a user may pass, upright and in RGB; then resized and cut into patches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from PIL import ExifTags, Image, ImageOps
 
 from qwenvl.config import ModelConfig
 from qwenvl.families.spec import FamilySpec
-from qwenvl.processing.grid import by_squares, from_squares, image_grid
+from qwenvl.processing.grid import image_grid
+from qwenvl.processing.patches import as_numbers, cut_pixels
 from qwenvl.types import QwenVLError, StoredPicture
 
 MAX_PIXELS = 178_000_000
@@ -34,8 +35,9 @@ class ImageError(QwenVLError, ValueError):
 
 
 class ReadyPicture(NamedTuple):
-    """A picture or video as the model takes it: patches (P, C * T * patch * patch) float32, grid (patches in time, height, width),
-    size: the original's (width, height), and of a video the seconds that one patch in time spans."""
+    """A picture or video as the model takes it: patches as numbers or as pixels (`processing.patches` says how either looks), grid
+    (patches in time, height, width), size: the original's (width, height), and of a video the seconds that one patch in time
+    spans."""
 
     patches: np.ndarray
     grid: tuple[int, int, int]
@@ -81,9 +83,9 @@ def picture_size(source: Any) -> tuple[int, int]:
 
 
 def image_to_patches(
-    picture: Image.Image, config: ModelConfig, spec: FamilySpec, grid: tuple[int, int, int] | None = None
+    picture: Image.Image, config: ModelConfig, spec: FamilySpec, grid: tuple[int, int, int] | None = None, pixels: bool = False
 ) -> np.ndarray:
-    """An RGB picture as float32 patches (P, C * T * patch * patch), in the order and values of `cut_patches`.
+    """An RGB picture as `cut_patches` or, where `pixels` are wanted, `cut_pixels` gives it.
 
     Bicubic (antialiased) straight to the size of `grid` (patches in time, height, width), by default that of the family's rule.
     Expects a picture as `open_image` gives it: upright as EXIF says, transparency on white.
@@ -92,51 +94,8 @@ def image_to_patches(
     size = (grid[2] * config.vision.patch_size, grid[1] * config.vision.patch_size)
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.BICUBIC)
-    return cut_patches(np.asarray(picture)[None], config, spec)
-
-
-def cut_patches(frames: np.ndarray, config: ModelConfig, spec: FamilySpec) -> np.ndarray:
-    """Frames (F, height, width, C) uint8 of one size as float32 patches (P, C * T * patch * patch).
-
-    T consecutive frames share a patch; where T does not divide F, the last frame is repeated. Values: x / 255, minus mean, by std.
-    Rows: time, then the order of `by_squares`.
-    Columns: C, T, y, x, the order of the convolution's weight in the published checkpoints, so that embedding is one product.
-    Sources: Qwen-VL/visual.py, repository wangjl1993/extract_human_attri @ fc9525f; Qwen2VLImageProcessor of transformers.
-    """
-    vision = config.vision
-    patch, channels = vision.patch_size, vision.in_channels
-    still = len(frames) == 1
-    depth = 1 if still else vision.temporal_patch_size
-    if missing := -len(frames) % depth:
-        frames = np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
-    count, height, width, _ = frames.shape
-    cells = frames.reshape(count // depth, depth, height // patch, patch, width // patch, patch, channels)
-    cells = cells.transpose(0, 2, 4, 6, 1, 3, 5)  # time, row, column, then the columns of the result
-    mean, std = (np.asarray(value, dtype=np.float32)[:, None] for value in (spec.images.mean, spec.images.std))
-    patches = np.empty((count // depth, height * width // patch**2, channels, depth * patch * patch), dtype=np.float32)
-    for values, moment in zip(patches, cells, strict=True):  # one after the other, so that no second copy of all is made
-        values[...] = by_squares(moment, vision.merge_size).reshape(values.shape)
-        values /= np.float32(255)
-        values -= mean
-        values /= std
-    if still and vision.temporal_patch_size > 1:  # repeated after the arithmetic, which is then done once
-        patches = np.repeat(patches[..., None, :], vision.temporal_patch_size, axis=-2)
-    return patches.reshape(-1, vision.patch_numbers)
-
-
-def uncut_patches(patches: np.ndarray, grid: tuple[int, int, int], config: ModelConfig, spec: FamilySpec) -> np.ndarray:
-    """The frames (T, height, width, C) uint8 that `cut_patches` made patches (P, C * T * patch * patch) of: what the model sees.
-
-    Frames that were repeated to fill a patch in time are there again.
-    """
-    vision = config.vision
-    time, rows, columns = grid
-    depth, side = vision.temporal_patch_size, vision.patch_size
-    moments = patches.reshape(time, rows * columns, vision.in_channels, depth, side, side)
-    cells = np.stack([from_squares(moment, rows, columns, vision.merge_size) for moment in moments])
-    frames = cells.transpose(0, 4, 1, 5, 2, 6, 3).reshape(time * depth, rows * side, columns * side, vision.in_channels)
-    mean, std = (np.asarray(value, dtype=np.float32) for value in (spec.images.mean, spec.images.std))
-    return np.clip(np.rint((frames * std + mean) * 255), 0, 255).astype(np.uint8)
+    cut = cut_pixels(np.asarray(picture)[None], config)
+    return cut if pixels else as_numbers(cut, config, spec)
 
 
 def describe(source: Any) -> str:

@@ -20,7 +20,8 @@ from qwenvl.families.spec import FamilySpec
 from qwenvl.processing.clip_rules import clip_size, drawn_count, frame_indices
 from qwenvl.processing.clip_source import Source, open_source
 from qwenvl.processing.grid import SizeError, unit_side
-from qwenvl.processing.image import ReadyPicture, cut_patches
+from qwenvl.processing.image import ReadyPicture
+from qwenvl.processing.patches import as_numbers, cut_pixels
 from qwenvl.processing.video_file import VideoError
 from qwenvl.types import VideoPart
 
@@ -81,17 +82,19 @@ class Clip:
         for frame in self.source.read(self.indices):
             yield np.asarray(frame if frame.size == self.shown else frame.resize(self.shown, Image.Resampling.BICUBIC))
 
-    def read(self) -> ReadyPicture:
+    def read(self, pixels: bool = False) -> ReadyPicture:
         """Its patches, with what was known of it before. Raises VideoError for a damaged clip."""
-        moments, rows, columns = self.grid
-        frames, together = self.frames(), self.config.vision.temporal_patch_size
-        patches = np.empty((moments, rows * columns, self.config.vision.patch_numbers), dtype=np.float32)
+        vision, (moments, rows, columns) = self.config.vision, self.grid
+        frames, together = self.frames(), vision.temporal_patch_size
+        shape = (vision.in_channels, together, vision.patch_size**2) if pixels else (vision.patch_numbers,)
+        patches = np.empty((moments, rows * columns, *shape), dtype=np.uint8 if pixels else np.float32)
         try:
             for moment in patches:
-                moment[...] = cut_patches(np.stack(list(islice(frames, together))), self.config, self.spec)
+                cut = cut_pixels(np.stack(list(islice(frames, together))), self.config)
+                moment[...] = cut if pixels else as_numbers(cut, self.config, self.spec)
         except VideoError as error:
             raise VideoError(f"{self.where}: {error}") from error
-        return ReadyPicture(patches.reshape(-1, patches.shape[-1]), self.grid, self.size, self.seconds_per_grid)
+        return ReadyPicture(patches.reshape(-1, *shape), self.grid, self.size, self.seconds_per_grid)
 
 
 class KeptClips:
@@ -117,19 +120,19 @@ class KeptClips:
         self._opened.clear()
         self._ready.clear()
 
-    def read(self, clip: Clip) -> ReadyPicture:
+    def read(self, clip: Clip, pixels: bool = False) -> ReadyPicture:
         """As `Clip.read`, unless it was read before at this size."""
         if not _is_path(clip.part):
-            return clip.read()
+            return clip.read(pixels)
         ready = self._ready.get(clip.part)
-        if ready is None or ready.grid != clip.grid:
-            ready = self._ready[clip.part] = clip.read()
+        if ready is None or ready.grid != clip.grid or (ready.patches.dtype == np.uint8) != pixels:
+            ready = self._ready[clip.part] = clip.read(pixels)
         return ready
 
 
-def ready_video(config: ModelConfig, spec: FamilySpec, part: VideoPart, where: str) -> ReadyPicture:
+def ready_video(config: ModelConfig, spec: FamilySpec, part: VideoPart, where: str, pixels: bool = False) -> ReadyPicture:
     """Patches, grid, original (width, height) and seconds per temporal patch of a clip. Raises VideoError naming `where`."""
-    return open_clip(config, spec, part, where).read()
+    return open_clip(config, spec, part, where).read(pixels)
 
 
 def open_clip(config: ModelConfig, spec: FamilySpec, part: VideoPart, where: str = "") -> Clip:

@@ -9,7 +9,8 @@ import torch
 
 from qwenvl.config import DecoderConfig
 from qwenvl.inference.cache import KVCache
-from qwenvl.models.attention import PackedLayout, attention, reference_attention
+from qwenvl.models import attention as module
+from qwenvl.models.attention import PackedLayout, attention, batched_attention, reference_attention
 from qwenvl.models.decoder import Decoder
 from qwenvl.models.rope import rotary
 
@@ -39,6 +40,29 @@ def test_branches_see_the_shared_prefix_and_themselves_only(grad: bool) -> None:
     ours = attention(q, k, v, PackedLayout.of(ids, branches))
     torch.testing.assert_close(ours, reference_attention(q, k, v, ids, branches).float(), atol=1e-5, rtol=1e-5)
     assert not torch.allclose(ours, reference_attention(q, k, v, ids).float(), atol=1e-3)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("kv_heads", [4, 2], ids=["mha", "gqa"])
+@pytest.mark.parametrize("limits", [(2**20, 2**21), (3 * 4 * 48 * 48, 1), (1, 20 * 48)], ids=["whole", "by rows", "by queries"])
+def test_bfloat16_in_chunks_on_the_cpu_is_what_the_fused_kernel_gives(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], kv_heads: int, masked: bool
+) -> None:
+    """However the scores are cut: 8 rows of 4 heads and 48 tokens, in the last rows with padding."""
+    monkeypatch.setattr(module, "ROWS_SCORES", limits[0])
+    monkeypatch.setattr(module, "HEAD_SCORES", limits[1])
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(8, 48, count, 16, generator=generator).transpose(1, 2) for count in (4, kv_heads, kv_heads))
+    blocked = torch.arange(48) >= torch.tensor([48] * 5 + [40, 20, 1])[:, None, None, None] if masked else None
+    expected = batched_attention(q, k, v, blocked)
+    halves = [x.bfloat16() for x in (q, k, v)]
+    assert halves[0].shape[:-1].numel() * 48 >= module.FEWEST_SCORES
+    found = batched_attention(*halves, blocked)
+    assert found.dtype is torch.bfloat16 and found.transpose(1, 2).is_contiguous()
+    torch.testing.assert_close(found.float(), expected, atol=0.03, rtol=0)
+    each = [[None if x is None else x[row : row + 1] for x in (q, k, v, blocked)] for row in range(8)]
+    alone = torch.cat([batched_attention(*parts) for parts in each])  # type: ignore[arg-type]
+    torch.testing.assert_close(alone, expected, atol=1e-6, rtol=0)
 
 
 SEGMENTS = [[5, 3, 7], [4, 4], [1, 40, 2, 1, 3, 40, 2, 9, 1, 1], [1, 1, 1, 1, 33]]

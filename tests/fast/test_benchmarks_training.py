@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import gpu_steps, head, packer, training, training_gpu
+from benchmarks import alone, gpu, gpu_steps, packer, training, training_gpu
 from benchmarks.__main__ import results_of
 from benchmarks.gpu_steps import Steps, build, checkpoint_blocks, layers_to_keep, train_alone
-from benchmarks.harness import Result, figures, table
+from benchmarks.harness import Result
+from benchmarks.report import figures, table
 from qwenvl.families import find_preset
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.collate import collate
@@ -26,9 +27,9 @@ def test_the_ragged_samples_are_60_percent_of_their_padded_batch() -> None:
 
 
 def test_peak_memory_is_what_was_held_meanwhile() -> None:
-    before = head.restart_peak()
+    before = alone.restart_peak()
     held = np.ones(64 << 20, np.uint8)
-    after = head.peak()
+    after = alone.peak()
     del held
     assert 60 < after - before < 80
 
@@ -51,7 +52,7 @@ def test_fill_is_that_of_the_budget_which_runs_out() -> None:
 def test_a_suite_may_measure_by_itself_and_tell_figures() -> None:
     memory = Result("head", "pass", {"ours": [10.0, 30.0, 20.0], "peer": [100.0]}, figures={"share": 0.2}, quantity="MiB")
     assert results_of(lambda rounds: [memory] * rounds, 2) == [memory, memory]
-    assert table([memory]).splitlines()[-1] == "| head | 20.00 MiB/pass | peer | 100.00 MiB/pass | 5.00x | — |"
+    assert table([memory], {}).splitlines()[-1] == "| head | ours: 20 MiB/pass | — | peer | 100 MiB/pass | 5.00x | — |"
     assert figures([memory]) == "- head: share 0.2"
     assert memory.as_dict()["median_mib"] == {"ours": 20.0, "peer": 100.0}
 
@@ -80,18 +81,18 @@ def test_a_step_within_the_backward_pass_is_the_step_after_it(monkeypatch: pytes
 
 
 def test_what_is_done_is_kept_when_a_later_benchmark_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def alone(name: str, tiny: bool, limit: float) -> dict[str, float | str]:
+    def failing(name: str, tiny: bool, limit: float) -> dict[str, float | str]:
         if name == "G7":
-            assert json.loads((tmp_path / "training_gpu.json").read_text(encoding="utf-8"))["results"]["G0"]["gemm_tflops"] == 700.0
+            assert json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["results"]["G0"]["gemm_tflops"] == 700.0
         return {"gemm_tflops": 700.0} if name == "G0" else {"error": "out of memory"}
 
-    monkeypatch.setattr(training_gpu, "run_alone", alone)
-    assert training_gpu.run_all(tmp_path, tiny=True) == 1
-    report = json.loads((tmp_path / "training_gpu.json").read_text(encoding="utf-8"))
-    assert list(report["results"]) == list(training_gpu.BENCHMARKS)
-    assert "| G7 | " in (tmp_path / "training_gpu.md").read_text(encoding="utf-8")
-    assert training_gpu.summary(report["results"]["G7"]) == "failed: out of memory"
+    monkeypatch.setattr(gpu, "run_alone", failing)
+    assert gpu.run_all(tmp_path, tiny=True) == 1
+    report = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
+    assert list(report["results"]) == list(gpu.BENCHMARKS)
+    assert "| G7 | " in (tmp_path / "gpu.md").read_text(encoding="utf-8")
+    assert gpu.summary(report["results"]["G7"]) == "failed: out of memory"
 
 
 def test_a_benchmark_that_takes_too_long_is_ended_and_named() -> None:
-    assert training_gpu.run_alone("G0", True, 0.01) == {"error": "not done after 0 seconds"}
+    assert gpu.run_alone("G0", True, 0.01) == {"error": "not done after 0 seconds"}

@@ -122,7 +122,7 @@ def test_r5_a_path_that_goes_wrong_is_named(family: str, folders: dict[str, Path
         return step(self, tokens)
 
     def other_pixels(model: Any, pieces: Any, *rest: Any) -> torch.Tensor:
-        return run_model(model, [piece.with_(patches=piece.patches * 0.5) for piece in pieces], *rest)
+        return run_model(model, [piece.with_(patches=piece.patches // 2) for piece in pieces], *rest)
 
     packed, cached, trained = "rows packed, each alone", "with a cache, without", "training row, chat without a cache"
     with monkeypatch.context() as patch:

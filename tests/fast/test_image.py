@@ -17,7 +17,8 @@ from PIL import Image
 
 from qwenvl.families import find_preset, get_family
 from qwenvl.processing.grid import image_grid
-from qwenvl.processing.image import ImageError, cut_patches, image_to_patches, open_image
+from qwenvl.processing.image import ImageError, image_to_patches, open_image
+from qwenvl.processing.patches import cut_patches
 
 SPEC = get_family("qwen_vl")
 NANO = find_preset("qwen-vl-nano").config

@@ -20,7 +20,8 @@ from qwenvl.data.shards import write_shard
 from qwenvl.data.sources import BadSample
 from qwenvl.data.stats import gather
 from qwenvl.processing.encode import Processor
-from qwenvl.processing.image import cut_patches, open_image, uncut_patches
+from qwenvl.processing.image import open_image
+from qwenvl.processing.patches import cut_patches, uncut_patches
 from qwenvl.types import CoordinatesPart, ImagePart, Message, Region, RegionPart, Sample, VideoPart
 from tests.fast.test_packed_rows import NANOS, Captions, processor
 

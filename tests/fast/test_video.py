@@ -22,7 +22,7 @@ from qwenvl.families import find_preset, get_family
 from qwenvl.families.spec import VideoRules
 from qwenvl.processing import video_file
 from qwenvl.processing.clip_rules import draw_fps, frame_bounds, frame_count, frame_indices
-from qwenvl.processing.image import cut_patches
+from qwenvl.processing.patches import cut_patches
 from qwenvl.processing.video import Clip, open_clip, ready_video
 from qwenvl.processing.video_file import VideoError, VideoFile
 from qwenvl.types import VideoPart
