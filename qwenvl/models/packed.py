@@ -5,10 +5,10 @@ scale and an offset. Only weights are rounded; the product is that of the activa
 numbers of a group. `models.quantised` holds the layers that QLoRA trains on; these here know no gradient.
 
 Which product is used follows from the machine, the dtype and the number of rows, so that an answer is the same on every start; our
-own kernels for few rows (`use`) come in by a measurement that is kept on disk for the same reason. Torch's were measured on one core
-of a Zen 5 (4864 x 896, CPU time), where a plain bfloat16 layer takes 0.7 ms at one row and 1.2 at 32: its int8 kernel takes 0.35 and
-2.4, its int4 kernel 0.16 and 2.1; a product of whole numbers takes 0.7 and 1.4; making the weight whole first costs 0.5 ms in int8
-and 4 in int4. In float32 torch's kernels run at 0.9 GB/s and are not used.
+own kernels for few rows (`use`) come in by a measurement that is kept on disk for the same reason. Torch's were measured on one
+core of a Zen 5 (4864 x 896, CPU time), where a plain bfloat16 layer takes 0.7 ms at one row and 1.2 at 32: its int8 kernel takes
+0.35 and 2.4, its int4 kernel 0.16 and 2.1; a product of whole numbers takes 0.7 and 1.4; making the weight whole first costs 0.5 ms
+in int8 and 4 in int4. In float32 torch's kernels run at 0.9 GB/s and are not used.
 """
 
 from __future__ import annotations
