@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +21,7 @@ SUMMARY = "Measure how fast a model looks at a picture, reads a prompt and write
 EXAMPLES = """
 qwenvl bench qwen-vl-nano-chat
 qwenvl bench Qwen/Qwen2.5-VL-3B-Instruct --quantize int8 --prompt 512 --image photo.jpg
-qwenvl bench ./model --dtype bfloat16 --sequences 8 --profile --out profile
+qwenvl bench ./model --dtype bfloat16 --sequences 8 --profile
 """
 TOP = 12
 """Rows of a phase in the table."""
@@ -40,7 +41,7 @@ class Bench:
     """A picture to look at too."""
     profile: Flag = False
     """Do it once more under torch's profiler; write a trace, and a table of where the time goes."""
-    out: Path = Path("profile")
+    out: Path = Path("runs/profile")
     """Folder of trace.json and profile.json, with --profile."""
     device: Device = None
     """cpu, cuda or cuda:N. If not given: the first GPU if there is one, else the CPU."""
@@ -54,6 +55,7 @@ class Bench:
 
 def main(arguments: list[str]) -> int:
     options: Bench = parse(Bench, arguments, "qwenvl bench", SUMMARY, EXAMPLES)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or torch's profiler writes lines of its own between ours
     from qwenvl.inference.model import load
     from qwenvl.inference.profiling import Work, measure, trace
     from qwenvl.runtime import atomic_write, environment, set_threads
@@ -83,7 +85,7 @@ def told(work: Work, times: Times) -> list[str]:
     return [
         *lines,
         f"read   {times.read:9.1f} ms for {read} tokens: {read / times.read * 1e3:.0f} tokens/s",
-        f"write  {times.step:9.2f} ms a step of {work.sequences} sequences: {rate:.1f} tokens/s",
+        f"write  {times.step:9.2f} ms a step of {work.sequences} sequence{'s' * (work.sequences > 1)}: {rate:.1f} tokens/s",
     ]
 
 
