@@ -112,7 +112,7 @@ class KVCache:
         blocked = None if causal else torch.arange(keys, device=device) > position[:, None, :, None]
         if blocked is not None and not bool(blocked.any()):
             blocked = None
-        return CachedLayout(Pattern(rows, causal, blocked), sequences, position[valid], keys)
+        return CachedLayout(Pattern(rows, causal, blocked), sequences, position[valid], keys, steps=all(more == 1 for more in new))
 
     def append(self, layer: int, keys: Tensor, values: Tensor, layout: CachedLayout) -> tuple[Tensor, Tensor]:
         """Store keys and values (T, K, d) of the tokens just made room for; return (N, K, S, d) of all."""

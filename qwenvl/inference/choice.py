@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from qwenvl.inference.compiled import SOURCE, cache_folder, cpu_flags, few_rows
-from qwenvl.models.few_rows import FewRows
+from qwenvl.models.few_rows import FewRows, Weight
 from qwenvl.models.packed import GROUP, WIDE, PackedKind, PackedLinear
 from qwenvl.models.packed_layout import half_block
 from qwenvl.models.reordered import FewKind, Means, by_onednn, has_onednn, reorder_for_inference, reordered
@@ -90,7 +90,7 @@ def _plain(dtype: torch.dtype, kernels: FewRows | None) -> dict[str, float]:
     weight, x = torch.full((rows, COLUMNS), 0.5, dtype=dtype), torch.full((1, COLUMNS), 0.5, dtype=dtype)
     ways: dict[str, Callable[[], object]] = {}
     if kernels is not None:
-        ways["compiled"] = lambda: kernels.plain(x, weight, None)
+        ways["compiled"] = lambda: kernels.product(x, Weight.plain(weight, None))
     if dtype == torch.bfloat16 and has_onednn(dtype):  # float32 gains nothing by it over oneDNN's plain product
         packed = reordered(weight)
         ways["reordered"] = lambda: by_onednn(x, packed, None)

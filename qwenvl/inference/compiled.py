@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from qwenvl.models.few_rows import FewRows
+from qwenvl.models.few_rows import FewRows, Weight
 from qwenvl.models.packed import PackedLinear
 from qwenvl.runtime import atomic_write
 
@@ -76,7 +76,8 @@ def is_right(kernels: FewRows) -> bool:
     weight, bias, x = (torch.randn(*size, generator=generator) for size in ((70, 160), (70,), (3, 160)))
     for dtype, bound in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
         own = [part.to(dtype) for part in (weight, bias, x)]
-        if not _near(kernels.plain(own[2], own[0], own[1]), own[2].double() @ own[0].double().t() + own[1].double(), bound):
+        right = own[2].double() @ own[0].double().t() + own[1].double()
+        if not _near(kernels.product(own[2], Weight.plain(own[0], own[1])), right, bound):
             return False
     linear = torch.nn.Linear(160, 70).bfloat16()
     for kind in ("int8", "int4"):

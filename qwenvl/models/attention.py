@@ -20,6 +20,10 @@ from torch import Tensor
 class LayerCache(Protocol):
     """What attention needs of a cache: store this step's keys and values, give back all of the rows'."""
 
+    keys: list[Tensor]
+    values: list[Tensor]
+    """Per layer (rows, K, slots, d)."""
+
     def append(self, layer: int, keys: Tensor, values: Tensor, layout: CachedLayout) -> tuple[Tensor, Tensor]:
         """Keys and values (T, K, d) of the new tokens -> those of whole rows, (N, K, S, d)."""
         ...
@@ -162,13 +166,15 @@ class CachedLayout:
     """New tokens of N rows, each row continuing what a cache holds of it.
 
     The pattern hides the cache's unused slots and what lies ahead. sequences (T,) and slots (T,) say where in the cache each new
-    token is kept; `keys` is S.
+    token is kept; `keys` is S. steps: there is one new token of each row, in the order of the rows, and it sees all that its row
+    holds, which is what the pattern says too.
     """
 
     pattern: Pattern
     sequences: Tensor
     slots: Tensor
     keys: int
+    steps: bool = False
 
 
 Layout = PackedLayout | CachedLayout

@@ -6,7 +6,8 @@ T packed tokens, D hidden_size, H heads, K kv heads, d head_dim. Source: modelin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -47,6 +48,55 @@ def plain_product(x: Tensor, weight: Tensor) -> Tensor:
     return F.linear(x, weight)
 
 
+class LayerWays(Protocol):
+    """How the parts of a layer are computed. For inference on the CPU something that does more in one call stands here
+    (models/few_rows.py)."""
+
+    def each(self, x: Tensor, layers: Sequence[nn.Module]) -> list[Tensor]:
+        """x (T, in) by each of some linear layers."""
+        ...
+
+    def gated(self, x: Tensor, gate: nn.Module, up: nn.Module) -> Tensor:
+        """silu(gate(x)) * up(x)"""
+        ...
+
+    def onto(self, rest: Tensor, layer: nn.Module, x: Tensor) -> Tensor:
+        """rest (T, out) and a linear layer's product with x (T, in)."""
+        ...
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, size: int, table: Rotary, layout: Layout, cache: LayerCache | None, layer: int
+    ) -> Tensor:  # fmt: skip
+        """q (T, H * d), k and v (T, K * d), not turned yet, d being `size` -> (T, H * d)."""
+        ...
+
+
+class TorchWays:
+    """By torch: for training, and on every machine."""
+
+    def each(self, x: Tensor, layers: Sequence[nn.Module]) -> list[Tensor]:
+        return [layer(x) for layer in layers]
+
+    def gated(self, x: Tensor, gate: nn.Module, up: nn.Module) -> Tensor:
+        return F.silu(gate(x)) * up(x)
+
+    def onto(self, rest: Tensor, layer: nn.Module, x: Tensor) -> Tensor:
+        return rest + layer(x)
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, size: int, table: Rotary, layout: Layout, cache: LayerCache | None, layer: int
+    ) -> Tensor:  # fmt: skip
+        q, k, v = (x.unflatten(-1, (-1, size)) for x in (q, k, v))
+        q, k = apply_rotary(q, table), apply_rotary(k, table)
+        if table.query_scale is not None:
+            q = q * table.query_scale.to(q.dtype)[:, None, None]
+        return attention(q, k, v, layout, cache=cache, layer=layer).flatten(1)
+
+
+WAYS = TorchWays()
+OneCall = Callable[["DecoderLayer", Tensor, Rotary, Layout, LayerCache | None], Tensor | None]
+
+
 class DecoderLayer(nn.Module):
     def __init__(self, config: DecoderConfig, index: int) -> None:
         super().__init__()
@@ -54,10 +104,14 @@ class DecoderLayer(nn.Module):
         self.self_attn = SelfAttention(config, index)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = SwiGLU(config)
+        self.quick: OneCall | None = None
+        """The same in one call for one new token of each row, None where it cannot: for inference (models/reordered.py)."""
 
     def forward(self, x: Tensor, table: Rotary, layout: Layout, cache: LayerCache | None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), table, layout, cache)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        if self.quick is not None and (y := self.quick(self, x, table, layout, cache)) is not None:
+            return y
+        x = self.self_attn(self.input_layernorm(x), table, layout, cache, onto=x)
+        return self.mlp(self.post_attention_layernorm(x), onto=x)
 
 
 class SelfAttention(nn.Module):
@@ -70,14 +124,13 @@ class SelfAttention(nn.Module):
         self.k_proj = nn.Linear(config.hidden_size, keys)
         self.v_proj = nn.Linear(config.hidden_size, keys)
         self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
-        self.rotate: Callable[[Tensor, Rotary], Tensor] = apply_rotary
+        self.ways: LayerWays = WAYS
 
-    def forward(self, x: Tensor, table: Rotary, layout: Layout, cache: LayerCache | None) -> Tensor:
-        q, k, v = (proj(x).unflatten(-1, (-1, self.head_dim)) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        q, k = self.rotate(q, table), self.rotate(k, table)
-        if table.query_scale is not None:
-            q = q * table.query_scale.to(q.dtype)[:, None, None]
-        return self.o_proj(attention(q, k, v, layout, cache=cache, layer=self.index).flatten(1))
+    def forward(self, x: Tensor, table: Rotary, layout: Layout, cache: LayerCache | None, onto: Tensor) -> Tensor:
+        """x (T, D), normalised -> `onto` (T, D) and what attention adds to it."""
+        q, k, v = self.ways.each(x, (self.q_proj, self.k_proj, self.v_proj))
+        seen = self.ways.attend(q, k, v, self.head_dim, table, layout, cache, self.index)
+        return self.ways.onto(onto, self.o_proj, seen)
 
 
 class SwiGLU(nn.Module):
@@ -86,6 +139,8 @@ class SwiGLU(nn.Module):
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.ways: LayerWays = WAYS
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+    def forward(self, x: Tensor, onto: Tensor) -> Tensor:
+        """x (T, D), normalised -> `onto` (T, D) and what is added to it."""
+        return self.ways.onto(onto, self.down_proj, self.ways.gated(x, self.gate_proj, self.up_proj))

@@ -13,8 +13,7 @@ in int8 and 4 in int4. In float32 torch's kernels run at 0.9 GB/s and are not us
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -22,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qwenvl.models.few_rows import FEW as COMPILED_FEW
-from qwenvl.models.few_rows import FewRows
+from qwenvl.models.few_rows import FewRows, Weight
 from qwenvl.models.packed_layout import cuda_tiles, half_block, join_halves, pack, unpack, whole_blocks
 from qwenvl.models.quantised import QuantisedLinear, not_zero
 from qwenvl.models.reordered import ReorderedLinear
@@ -69,8 +68,8 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.out_features, self.in_features = size
         self.kind = kind
-        self.few: Callable[[Tensor], Tensor] | None = None
-        """rows (T, K) of bfloat16, at most FEW of our own kernels -> (T, N) with the bias; see `use`."""
+        self.few: FewRows | None = None
+        """What takes rows of bfloat16, up to FEW of theirs; see `use`."""
         buffers = {"codes": codes, "scales": scales, "bias": bias, "order": order, "tiles": tiles}
         for name, tensor in buffers.items():
             self.register_buffer(name, None if tensor is None else tensor.detach())
@@ -115,8 +114,8 @@ class PackedLinear(nn.Module):
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
         order = self._buffers["order"]
         rows = rows if order is None else rows.index_select(1, order)
-        if self.few is not None and 0 < len(rows) <= COMPILED_FEW and rows.dtype == torch.bfloat16:
-            y = self.few(rows)
+        if self.few is not None and 0 < rows.shape[0] <= COMPILED_FEW and rows.dtype == torch.bfloat16:
+            y = self.few.product(rows, self._told())
             return y if x.ndim == 2 else y.view(*x.shape[:-1], self.out_features)
         y = self._product(rows.contiguous())
         y = y[:, : self.out_features].reshape(*x.shape[:-1], self.out_features)
@@ -124,14 +123,25 @@ class PackedLinear(nn.Module):
 
     def use(self, kernels: FewRows | None) -> None:
         """Have few rows of bfloat16 on the CPU computed by kernels of our own, where they know the layout; or not any more."""
-        codes, scales, bias, size = self.codes, self.scales, self.bias, self.out_features
+        codes, scales, bias = self.codes, self.scales, self.bias
         fits = scales.dtype == torch.bfloat16 and codes.device.type == "cpu" and (bias is None or bias.dtype == scales.dtype)
         if kernels is None or not fits or (self.kind == "int4" and half_block()[0] != WIDE // 2):
             self.few = None
-        elif self.kind == "int8":
-            self.few = partial(kernels.int8, codes=codes, scales=scales, bias=bias)
         else:
-            self.few = partial(kernels.int4, codes=codes, scales=scales, bias=bias, size=size)
+            self.few = kernels
+
+    def told(self, dtype: torch.dtype) -> Weight | None:
+        """This layer for our own kernels, where they may take activations of a dtype as they come."""
+        buffers = self._buffers
+        return self._told() if self.few is not None and dtype == torch.bfloat16 and buffers["order"] is None else None
+
+    def _told(self) -> Weight:
+        buffers = self._buffers  # not by nn.Module's own look-up, which takes as long as a small product
+        codes, scales, bias = buffers["codes"], buffers["scales"], buffers["bias"]
+        assert codes is not None and scales is not None
+        if self.kind == "int8":
+            return Weight.int8(codes, scales, bias)
+        return Weight.int4(codes, scales, bias, self.out_features, self.in_features)
 
     def _product(self, rows: Tensor) -> Tensor:
         """(T, K) -> (T, N'), without the bias."""

@@ -18,8 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qwenvl.models.few_rows import FEW, FewRows
+from qwenvl.models.decoder import WAYS, DecoderLayer, SelfAttention, SwiGLU
+from qwenvl.models.few_rows import FEW, FewRows, Weight
 from qwenvl.models.layers import RMSNorm
+from qwenvl.models.quick_layer import QuickLayer
 from qwenvl.models.select import put_layer
 
 FewKind = Literal["compiled", "reordered", "plain"]
@@ -65,7 +67,7 @@ class Product:
         if gradient or torch.is_autocast_enabled("cpu"):
             return F.linear(x, weight, bias)
         if rows <= FEW and self.compiled is not None:
-            return self.compiled.plain(x, weight, bias)
+            return self.compiled.product(x, Weight.plain(weight, bias))
         return by_onednn(x, weight, bias) if self.onednn else F.linear(x, weight, bias)
 
 
@@ -87,6 +89,13 @@ class QuickLinear(nn.Linear):
         weight = parameters["weight"]
         assert weight is not None
         return self.product(x, weight, parameters["bias"])
+
+    def told(self, dtype: torch.dtype) -> Weight | None:
+        """This layer for the compiled kernels, where they take activations of a dtype."""
+        weight = self._parameters["weight"]
+        assert weight is not None
+        right = dtype == weight.dtype == self.product.dtype and weight.is_contiguous() and weight.is_cpu
+        return Weight.plain(weight, self._parameters["bias"]) if right and self.product.compiled is not None else None
 
 
 class ReorderedLinear(nn.Module):
@@ -153,8 +162,7 @@ def reorder_for_inference(model: Any, means: Means) -> list[str]:
     from qwenvl.models.packed import PackedLinear
 
     decoder, done = model.decoder, []
-    if means.compiled is not None:
-        _quicken(decoder, means.compiled)
+    _quicken(decoder, means.compiled)
     for name, layer in list(model.named_modules()):
         if isinstance(layer, PackedLinear):
             layer.use(means.compiled if means.for_few(layer.kind) == "compiled" else None)
@@ -175,13 +183,15 @@ def reorder_for_inference(model: Any, means: Means) -> list[str]:
     return done
 
 
-def _quicken(decoder: nn.Module, kernels: FewRows) -> None:
-    """Norms and rotations of few rows: one call for what torch does in nine."""
+def _quicken(decoder: nn.Module, kernels: FewRows | None) -> None:
+    """What stands between the products, for few rows: one call for what torch does in many."""
     for layer in decoder.modules():
         if isinstance(layer, RMSNorm):
-            layer.quick = kernels.rms_norm
-        elif hasattr(layer, "rotate"):
-            layer.rotate = kernels.rotate  # type: ignore[assignment]
+            layer.quick = None if kernels is None else kernels.rms_norm
+        elif isinstance(layer, SelfAttention | SwiGLU):
+            layer.ways = WAYS if kernels is None else kernels
+        elif isinstance(layer, DecoderLayer):
+            layer.quick = None if kernels is None else QuickLayer(kernels)
 
 
 def _better(layer: nn.Linear, means: Means, decodes: bool) -> nn.Module | None:

@@ -20,15 +20,17 @@ import qwenvl
 from qwenvl.families import get_family
 from qwenvl.families.spec import Markup
 from qwenvl.inference import choice, compiled
+from qwenvl.inference.cache import KVCache
 from qwenvl.inference.compiled import cpu_flags, few_rows
+from qwenvl.inference.session import Session
 from qwenvl.models.attention import PackedLayout, batched_attention
-from qwenvl.models.decoder import Decoder
+from qwenvl.models.decoder import WAYS, Decoder
 from qwenvl.models.few_rows import FEW
 from qwenvl.models.layers import RMSNorm
 from qwenvl.models.lora import add_lora
 from qwenvl.models.packed import PackedKind, PackedLinear, quantise_for_inference
 from qwenvl.models.reordered import FewKind, Means, QuickLinear, ReorderedLinear, has_onednn, reorder_for_inference
-from qwenvl.models.rope import Rotary, apply_rotary
+from qwenvl.models.rope import Rotary
 from qwenvl.models.vlm import VisionLanguageModel
 from tests.fast.tiny import native_config, random_prompt
 
@@ -278,9 +280,10 @@ def test_without_a_compiler_torch_does_the_work(tmp_path: Path, monkeypatch: pyt
 def test_kernels_that_are_wrong_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = few_rows()
     assert kernels is not None and compiled.is_right(kernels) and cpu_flags() >= compiled.WANTED
-    for name in ("int8", "int4"):
+    right = kernels.product
+    for kind in range(4):
         with monkeypatch.context() as patched:
-            patched.setattr(kernels, name, lambda rows, *_, **__: rows.new_zeros(len(rows), 70))
+            patched.setattr(kernels, "product", lambda x, weight, kind=kind: right(x, weight) * (weight.kind != kind))
             assert not compiled.is_right(kernels)
     assert copy.deepcopy(kernels) is kernels
 
@@ -303,16 +306,150 @@ def test_a_tied_head_is_that_of_the_embedding() -> None:
 
 @pytest.mark.skipif(few_rows() is None, reason="no kernels of our own here")
 @pytest.mark.parametrize("dtype", [SINGLE, HALF])
-def test_norms_and_rotations_are_those_of_torch(dtype: torch.dtype) -> None:
+def test_norms_are_those_of_torch(dtype: torch.dtype) -> None:
     kernels = few_rows()
     assert kernels is not None
     norm, bound = RMSNorm(100, 1e-6).to(dtype).requires_grad_(False), 1e-6 if dtype == SINGLE else 4e-3
     nn.init.normal_(norm.weight)
-    x, heads = torch.randn(FEW, 100).to(dtype) * 30, torch.randn(FEW, 3, 16).to(dtype)
-    table = Rotary(torch.randn(FEW, 8), torch.randn(FEW, 8))
-    right, turned = norm(x), apply_rotary(heads, table)
+    x = torch.randn(FEW, 100).to(dtype) * 30
+    right = norm(x)
     norm.quick = kernels.rms_norm
-    assert apart(norm(x), right) < bound and apart(kernels.rotate(heads, table), turned) < bound
-    assert torch.equal(norm(x)[2:3], norm(x[2:3])) and norm(x).dtype == kernels.rotate(heads, table).dtype == dtype
+    assert apart(norm(x), right) < bound
+    assert torch.equal(norm(x)[2:3], norm(x[2:3])) and norm(x).dtype == dtype
     assert torch.equal(norm(x.repeat(2, 1))[:FEW], right)  # many rows go the old way, and so does what has a gradient
-    assert norm(x.requires_grad_()).requires_grad and kernels.rotate(heads.requires_grad_(), table).requires_grad
+    assert norm(x.requires_grad_()).requires_grad
+
+
+@torch.inference_mode()
+def test_parts_of_a_layer_in_one_call_are_those_of_torch(variant: Variant) -> None:
+    """Three products, gated ones and one that is added to something: of the same rounded weights, by torch and by what is used."""
+    layers = [layer_of(variant, size) for size in ((64, 96), (33, 96), (33, 96), (96, 64))]
+    plain = [nn.Linear(layer.in_features, layer.out_features).to(variant.dtype) for layer in layers]  # type: ignore[arg-type]
+    for linear, layer in zip(plain, layers):
+        linear.weight, linear.bias = nn.Parameter(layer.weight.to(variant.dtype)), nn.Parameter(layer.bias)  # type: ignore[arg-type]
+    ways = few_rows() if variant.few == "compiled" else WAYS
+    assert ways is not None
+    for rows in (1, 3, FEW, FEW + 1):
+        x, rest = torch.randn(rows, 96).to(variant.dtype), torch.randn(rows, 64).to(variant.dtype)
+        for found, right in zip(ways.each(x, layers[:3]), WAYS.each(x, plain[:3])):
+            assert apart(found, right) < 2 * variant.product
+        assert apart(ways.gated(x, *layers[1:3]), WAYS.gated(x, *plain[1:3])) < 3 * variant.product
+        assert apart(ways.onto(rest, layers[0], x), WAYS.onto(rest, plain[0], x)) < 2 * variant.product
+        if rows <= FEW and variant.company == 0.0:
+            assert torch.equal(ways.gated(x, *layers[1:3])[:1], ways.gated(x[:1], *layers[1:3]))
+            assert torch.equal(ways.each(x, layers[:3])[1], layers[1](x))
+    called: list[int] = []
+    layers[1].register_forward_hook(lambda *_: called.append(1))
+    ways.gated(x[:1], layers[1], layers[2])
+    ways.each(x[:1], layers[:3])
+    assert len(called) == 2  # who wants to see a layer's product sees it
+
+
+@pytest.mark.skipif(few_rows() is None, reason="no kernels of our own here")
+@pytest.mark.parametrize("dtype", [SINGLE, HALF])
+@pytest.mark.parametrize(
+    ("heads", "kept", "size", "scaled"), [(6, 2, 16, False), (7, 1, 64, True), (14, 2, 40, False), (4, 4, 128, True)]
+)
+@torch.inference_mode()
+def test_a_step_of_attention_is_that_of_torch(dtype: torch.dtype, heads: int, kept: int, size: int, scaled: bool) -> None:
+    kernels, config = few_rows(), native_config("qwen2_vl").decoder
+    assert kernels is not None
+    update = {"num_attention_heads": heads, "num_key_value_heads": kept, "hidden_size": heads * size, "head_dim": size}
+    config = config.model_copy(update=update | {"num_hidden_layers": 2})
+    cache = KVCache(config, 3, 70, dtype=dtype)
+    cache.extend([1, 17, 66])
+    for held in (*cache.keys, *cache.values):
+        held.normal_()
+    other = copy.deepcopy(cache)
+    for _ in range(3):
+        layout = cache.extend([1, 1, 1])
+        assert layout.steps
+        q, k, v = (torch.randn(3, n * size).to(dtype) for n in (heads, kept, kept))
+        table = Rotary(torch.randn(3, size // 2), torch.randn(3, size // 2), torch.rand(3) + 1 if scaled else None)
+        found = kernels.attend(q, k, v, size, table, layout, cache, 1)
+        right = WAYS.attend(q, k, v, size, table, layout, other, 1)
+        assert found.dtype == dtype and apart(found, right) < (1e-5 if dtype == SINGLE else 8e-3)
+        for mine, theirs in zip((*cache.keys, *cache.values), (*other.keys, *other.values)):
+            assert apart(mine, theirs) < (1e-6 if dtype == SINGLE else 1e-3)
+        alone = KVCache(config, 1, 70, dtype=dtype)
+        alone.lengths = [cache.lengths[1] - 1]
+        for mine, theirs in zip((*alone.keys, *alone.values), (*cache.keys, *cache.values)):
+            mine.copy_(theirs[1:2])
+        row = Rotary(*(None if x is None else x[1:2] for x in table))  # type: ignore[arg-type]
+        assert torch.equal(kernels.attend(q[1:2], k[1:2], v[1:2], size, row, alone.extend([1]), alone, 1), found[1:2])
+    for bad in (float("nan"), float("inf")):
+        cache.extend([0, 0, 0])
+        cache.lengths = [2, 17, 60]
+        cache.keys[1][1, :, 3], cache.values[1][0, :, 50:] = bad, bad  # seen in one row, hidden in another
+        y = kernels.attend(q, k, v, size, table, cache.extend([1, 1, 1]), cache, 1)
+        assert torch.isfinite(y[[0, 2]]).all() and not torch.isfinite(y[1]).all()
+        if bad != bad:
+            assert torch.isnan(y[1]).all()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_steps_by_layers_in_one_call_are_those_of_torch(variant: Variant, tied: bool) -> None:
+    """Three answers of different lengths, some steps each, by layers as they are and as they are computed fastest."""
+    model = small_model(tied).to(variant.dtype)
+    if variant.stored:
+        quantise_for_inference(model, variant.stored)
+    plain = copy.deepcopy(model)
+    reorder_for_inference(model, variant.means())
+    prompts = [random_prompt(model.config, length, seed=length) for length in (3, 20, 9)]
+    ours, theirs, alone = Session(model, prompts, room=9), Session(plain, prompts, room=9), Session(model, prompts[1:2], room=9)
+    for session in (ours, theirs, alone):
+        session.prefill()
+    called: list[Tensor | None] = []
+    if variant.few == "compiled":
+        for layer in model.decoder.layers:
+            quick = layer.quick
+            layer.quick = lambda *given, quick=quick: called.append(quick(*given)) or called[-1]
+    for token in (5, 6, 7):
+        found = ours.step([token] * 3)
+        assert apart(found, theirs.step([token] * 3)) < variant.logits
+        assert apart(alone.step([token])[0], found[1]) < (1e-4 if variant.dtype == SINGLE else variant.logits)
+    assert bool(called) == (variant.few == "compiled")
+    assert variant.stored == "int4" or all(y is not None for y in called)  # int4's groups do not fill all widths of this model
+    seen: list[int] = []
+    model.decoder.layers[0].mlp.up_proj.register_forward_hook(lambda *_: seen.append(1))
+    assert apart(ours.step([8] * 3), theirs.step([8] * 3)) < variant.logits and seen == [1]
+
+
+@pytest.mark.skipif(few_rows() is None, reason="no kernels of our own here")
+def test_a_layer_in_one_call_notices_what_has_changed() -> None:
+    """Tensors that are elsewhere, other tensors in their place, adapters, another kind of weight, and means taken away again."""
+    model, kernels = small_model(tied=False), few_rows()
+    plain = copy.deepcopy(model)
+    reorder_for_inference(model, Means(kernels, (("float32", "compiled"), ("int8", "compiled"))))
+    prompts = [random_prompt(model.config, 7)]
+    ours, theirs = Session(model, prompts, room=20), Session(plain, prompts, room=20)
+    ours.prefill(), theirs.prefill()
+
+    def moved(one: VisionLanguageModel) -> None:
+        layer = one.decoder.layers[0]
+        layer.mlp.up_proj.weight.data = layer.mlp.up_proj.weight.data * 2
+        layer.input_layernorm.weight = nn.Parameter(layer.input_layernorm.weight * 3, requires_grad=False)
+
+    def assigned(one: VisionLanguageModel) -> None:
+        one.load_state_dict({name: tensor * 0.9 for name, tensor in one.state_dict().items()}, assign=True)
+
+    def adapted(one: VisionLanguageModel) -> None:
+        add_lora(one, ("*.v_proj",), rank=2, alpha=4)
+        for name, parameter in one.named_parameters():
+            if "lora_b" in name:
+                nn.init.constant_(parameter, 0.3)
+
+    for change in (lambda _: None, moved, assigned, adapted):
+        change(model), change(plain)
+        for _ in range(2):
+            assert apart(ours.step([5]), theirs.step([5])) < 1e-4
+    copied = copy.deepcopy(model)
+    assert copied.decoder.layers[0].quick is not model.decoder.layers[0].quick
+    reorder_for_inference(model, Means())
+    assert model.decoder.layers[0].quick is None and model.decoder.norm.quick is None
+    assert apart(ours.step([5]), theirs.step([5])) < 1e-4
+
+
+def test_steps_are_told_from_other_layouts() -> None:
+    cache = KVCache(native_config("qwen2_vl").decoder, 2, 8, dtype=SINGLE)
+    assert [cache.extend(new).steps for new in ([1, 1], [2, 1], [1, 0], [1, 1])] == [True, False, False, True]
