@@ -70,6 +70,8 @@ class Serve:
     """By default bfloat16 on a GPU, and on the CPU what the file holds."""
     quantize: Quantize = None
     """How the decoders' weights are kept in memory: int8 and int4 are smaller, and quicker for few answers at a time."""
+    cuda_graphs: Flag = False
+    """Have decode steps replayed as CUDA graphs, on a GPU. Not run by us yet: no GPU was at hand."""
     open: Flag = False
     """Open the page in a browser."""
 
@@ -92,7 +94,7 @@ def main(arguments: list[str]) -> int:
         free = free_memory(next(iter(models.values())).device)
         limits = EngineLimits(running=given.max_running, queued=given.max_queued, cache_bytes=free // 4).shared(len(models))
         for name, model in models.items():
-            engines[name] = Engine(model, limits)
+            engines[name] = Engine(model, limits, cuda_graphs=given.cuda_graphs)
             stack.callback(engines[name].close)
         address = address_of(listener)
         if settings.hosts is None and not settings.api_keys:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from qwenvl.inference.features import Look, TensorCache, looks_of, visual_tokens
+from qwenvl.inference.graphs import StepGraphs
 from qwenvl.inference.model import QwenVL
 from qwenvl.inference.prefixes import BLOCK, Prefixes, block_names
 from qwenvl.inference.reply import Reply
@@ -58,16 +59,22 @@ class _Reading:
 
 
 class Engine:
-    """A model that answers many at once. `submit` from any thread; `close`, or `drain` and then close, at the end."""
+    """A model that answers many at once. `submit` from any thread; `close`, or `drain` and then close, at the end.
 
-    def __init__(self, model: QwenVL, limits: EngineLimits | None = None) -> None:
+    cuda_graphs: have decode steps on a GPU replayed as graphs. Raises QwenVLError where there is no GPU for that.
+    """
+
+    def __init__(self, model: QwenVL, limits: EngineLimits | None = None, *, cuda_graphs: bool = False) -> None:
         self.model = model
+        self._graphs = StepGraphs.of(model.model) if cuda_graphs else None
+        if cuda_graphs and self._graphs is None:
+            raise QwenVLError(f"{model.name} is on {model.device}: CUDA graphs need a GPU; leave --cuda-graphs out")
         self.limits = limits = limits or EngineLimits()
         self.cache_bytes = limits.cache_bytes if limits.cache_bytes is not None else free_memory(model.device) // 4
         self._slots = self.cache_bytes // self._bytes(1, 1)
         self._prefixes = Prefixes(limits.prefix_bytes)
         self._features = TensorCache(limits.feature_bytes)
-        self._session = Session(model.model)
+        self._session = Session(model.model, graphs=self._graphs)
         self._waiting: deque[Ticket] = deque()
         self._reading: _Reading | None = None
         self._running: list[Ticket] = []
@@ -193,7 +200,7 @@ class Engine:
         for ticket in begun:
             self._stats.failed += 1
             _tell(ticket, _as_told(error))
-        self._session = Session(self.model.model)
+        self._session = Session(self.model.model, graphs=self._graphs)
 
     def _all(self) -> list[Ticket]:
         reading = [self._reading.ticket] if self._reading else []

@@ -2,13 +2,16 @@
 
 A graph has fixed shapes and fixed addresses. So a step's tokens, tables, slots and what each row may see are copied into tensors of
 the graph's own before it is replayed. Rows are filled up to a power of two and keys to a multiple of BUCKET: graphs stay few.
-They are made when first needed, and again when the cache has moved. Nothing else differs from the plain step.
+They are made when first needed, and again when the cache has moved. Nothing else differs from the plain step, which is taken from
+then on where a graph cannot be made.
 
 N rows, S slots that are seen, L layers, d head_dim.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +25,8 @@ from qwenvl.inference.cache import KVCache
 from qwenvl.models.attention import CachedLayout, Pattern, Rows
 from qwenvl.models.rope import Rotary
 from qwenvl.models.vlm import VisionLanguageModel
+
+log = logging.getLogger("qwenvl.engine")
 
 BUCKET = 256
 """Slots that are seen are a multiple of it, or all of the cache's."""
@@ -45,38 +50,43 @@ class _Graph:
 
 
 class StepGraphs:
-    """Decode steps of one model, over whatever cache they are given. capture: `cuda_graph`, or for tests what calls the step as it
-    is."""
+    """Decode steps of one model, of one thread at a time, over whatever cache they are given. capture: `cuda_graph`, or for tests
+    what calls the step as it is."""
 
     def __init__(self, model: VisionLanguageModel, capture: Capture) -> None:
         self.model, self.capture = model, capture
+        self.fails = False
+        """A graph could not be made: all steps are plain ones from then on."""
         self._held: OrderedDict[tuple[int, ...], _Graph] = OrderedDict()
-        self._places: tuple[int, ...] = ()
-        """Where the cache's layers lie in memory: graphs of another place are of no use."""
+        self._places: tuple[object, ...] = ()
+        """Where the cache's layers lie in memory, and how: graphs of another place are of no use."""
 
     @classmethod
     def of(cls, model: VisionLanguageModel) -> StepGraphs | None:
         """None where there are no CUDA graphs."""
-        if not model.decoder.embed_tokens.weight.is_cuda:
+        device = model.decoder.embed_tokens.weight.device
+        if device.type != "cuda":
             return None
-        # One pool for all: what a graph has written is copied before another one runs.
-        return cls(model, partial(cuda_graph, pool=torch.cuda.graph_pool_handle()))
+        with torch.cuda.device(device):
+            # One pool for all: what a graph has written is copied before another one runs.
+            return cls(model, partial(cuda_graph, device=device, pool=torch.cuda.graph_pool_handle()))
 
-    def step(self, cache: KVCache, tokens: Sequence[int], table: Rotary) -> Tensor:
-        """Logits (N, vocab), float32, after one more token of each of the cache's sequences. table: of the N tokens. Raises
-        ValueError as `KVCache.extend` does; the cache's lengths have grown then and else."""
+    def step(self, cache: KVCache, tokens: Sequence[int], table: Rotary) -> Tensor | None:
+        """Logits (N, vocab), float32, after one more token of each of the cache's sequences, whose lengths grow; None, and nothing
+        done, where no graph can be made. table: of the N tokens. Raises ValueError as `KVCache.extend` does."""
         count, starts = len(tokens), list(cache.lengths)
         if max(starts) >= cache.capacity:
             raise ValueError(f"the cache holds {cache.capacity} tokens of a sequence; {max(starts) + 1} are needed")
         rows = min(1 << (count - 1).bit_length(), cache.rows)
         keys = min(-(-(max(starts) + 1) // BUCKET) * BUCKET, cache.capacity)
-        graph = self._graph(cache, rows, keys)
+        graph = None if self.fails else self._graph(cache, rows, keys)
+        if graph is None:
+            return None
         device, free = graph.tokens.device, [0] * (rows - count)
         # A free row reads and writes its first slot, which whoever takes the row overwrites.
-        slots = torch.tensor([*starts, *free]).to(device, non_blocking=True)
-        graph.tokens.copy_(torch.tensor([*tokens, *free]), non_blocking=True)
-        graph.slots.copy_(slots, non_blocking=True)
-        torch.gt(torch.arange(keys, device=device), slots[:, None, None, None], out=graph.blocked)
+        graph.tokens.copy_(torch.tensor([*tokens, *free]))
+        graph.slots.copy_(torch.tensor([*starts, *free]))
+        torch.gt(torch.arange(keys, device=device), graph.slots[:, None, None, None], out=graph.blocked)
         graph.table.cos[:count].copy_(table.cos)
         graph.table.sin[:count].copy_(table.sin)
         if graph.table.query_scale is not None:
@@ -85,13 +95,19 @@ class StepGraphs:
         cache.lengths = [start + 1 for start in starts]
         return logits
 
-    def _graph(self, cache: KVCache, rows: int, keys: int) -> _Graph:
-        places = tuple(held.data_ptr() for held in (*cache.keys, *cache.values))
+    def _graph(self, cache: KVCache, rows: int, keys: int) -> _Graph | None:
+        places = tuple((held.data_ptr(), held.shape, held.stride()) for held in (*cache.keys, *cache.values))
         if places != self._places:
             self._held.clear()
             self._places = places
         if (rows, keys) not in self._held:
-            self._held[rows, keys] = self._made(cache, rows, keys)
+            try:
+                self._held[rows, keys] = self._made(cache, rows, keys)
+            except RuntimeError as error:  # what CUDA and torch raise here
+                log.warning("decode steps are no CUDA graphs from now on: %s", " ".join(str(error).split()))
+                self.fails = True
+                self._held.clear()
+                return None
             if len(self._held) > MOST:
                 self._held.popitem(last=False)
         self._held.move_to_end((rows, keys))
@@ -110,28 +126,36 @@ class StepGraphs:
             hidden = self.model.decoder(self.model.decoder.embed(tokens), table, layout, cache)
             return self.model.logits(hidden).float()
 
-        # Trying a step writes every row's first slot: what is there is put back.
+        # Trying a step writes every row's first slot: what is there is put back, whatever happens.
         first = [held[:rows, :, :1].clone() for held in (*cache.keys, *cache.values)]
-        replay = self.capture(body)
-        for held, was in zip((*cache.keys, *cache.values), first):
-            held[:rows, :, :1] = was
+        try:
+            replay = self.capture(body)
+        finally:
+            for held, was in zip((*cache.keys, *cache.values), first):
+                held[:rows, :, :1] = was
         return _Graph(tokens, table, slots, blocked, replay)
 
 
-def cuda_graph(body: Body, pool: Any = None) -> Body:
+_CAPTURING = threading.Lock()
+"""A process captures one graph at a time."""
+
+
+def cuda_graph(body: Body, device: torch.device, pool: Any = None) -> Body:
     """The body as a CUDA graph, run a few times before, so that what kernels set up at their first call is not in it."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            body()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
-        out = body()
+    with _CAPTURING, torch.cuda.device(device):
+        stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                body()
+        # What other threads do on the device meanwhile is no part of it, and no error.
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            out = body()
+        torch.cuda.current_stream().wait_stream(stream)
 
     def replay() -> Tensor:
-        graph.replay()
+        with torch.cuda.device(device):
+            graph.replay()
         return out
 
     return replay

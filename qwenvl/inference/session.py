@@ -99,10 +99,13 @@ class Session:
     session may `join` between steps, and any may `leave`.
 
     alphas: dynamic NTK's alpha of each sequence, fixed here from the prompt's own length (a neighbour's length never counts)
-    and kept while decoding, as the published code keeps that of its prefill. `room` tokens can follow each prompt.
+    and kept while decoding, as the published code keeps that of its prefill. `room` tokens can follow each prompt. graphs: by which
+    steps are made, where that is wanted.
     """
 
-    def __init__(self, model: VisionLanguageModel, prompts: Sequence[Encoded] = (), *, room: int = 0) -> None:
+    def __init__(
+        self, model: VisionLanguageModel, prompts: Sequence[Encoded] = (), *, room: int = 0, graphs: StepGraphs | None = None
+    ) -> None:  # fmt: skip
         config, weight = model.config.decoder, model.decoder.embed_tokens.weight
         self.model = model
         self.prompts = list(prompts)
@@ -111,7 +114,7 @@ class Session:
         self.next_positions = [next_position(prompt.position_ids) for prompt in prompts]
         capacity = max((len(prompt) for prompt in self.prompts), default=0) + room
         self.cache = KVCache(config, len(self.prompts), capacity, dtype=weight.dtype, device=weight.device)
-        self.graphs = StepGraphs.of(model)
+        self.graphs = graphs
 
     def prefill(self) -> Tensor:
         """Logits (N, vocab) after each prompt."""
@@ -134,9 +137,10 @@ class Session:
         positions = torch.tensor(self.next_positions, device=device).expand(3, -1)
         alphas = alpha_table(self.alphas, [1] * len(tokens), device)
         try:
+            logits = None
             if self.graphs is not None:
                 logits = self.graphs.step(self.cache, tokens, self.model.rotary(positions, alphas, logn=True))
-            else:
+            if logits is None:
                 ids, layout = torch.tensor(list(tokens), device=device), self.cache.extend([1] * len(tokens))
                 hidden = self.model(ids, positions, layout, cache=self.cache, ntk_alpha=alphas, logn=True)
                 logits = self.model.logits(hidden).float()

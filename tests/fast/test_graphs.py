@@ -14,18 +14,21 @@ from qwenvl.inference.engine import Engine
 from qwenvl.inference.graphs import StepGraphs
 from qwenvl.inference.requests import EngineLimits
 from qwenvl.inference.session import Session
+from qwenvl.types import QwenVLError
 from tests.fast.test_engine import FAMILIES, answers, build, prompts_of
 
 
 class Recorded:
-    """Captures nothing: the step is run as it is, on the tensors that it was made for."""
+    """Captures nothing: the step is run as it is, on the tensors that it was made for. The capture number `fails` fails."""
 
     def __init__(self) -> None:
-        self.made = self.replayed = 0
+        self.made = self.replayed = self.fails = 0
 
     def __call__(self, body: Callable[[], Tensor]) -> Callable[[], Tensor]:
         self.made += 1
         body()  # as capturing does, which writes to the cache
+        if self.made == self.fails:
+            raise RuntimeError("out of memory")
 
         def replay() -> Tensor:
             self.replayed += 1
@@ -36,7 +39,7 @@ class Recorded:
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
-    """Every session steps by graphs."""
+    """Graphs on a CPU."""
     recorder = Recorded()
     monkeypatch.setattr(StepGraphs, "of", classmethod(lambda cls, model: cls(model, recorder)))
     monkeypatch.setattr(graphs, "BUCKET", 16)
@@ -46,8 +49,8 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
 def both(model: qwenvl.QwenVL, steps: int) -> list[tuple[Tensor, Tensor]]:
     """Logits (N, vocab) of each of so many steps: plain, and by graphs."""
     prompts, pairs = prompts_of(model), []
-    sessions = [Session(model.model, prompts, room=steps + 1) for _ in range(2)]
-    sessions[0].graphs = None
+    ways = (None, StepGraphs.of(model.model))
+    sessions = [Session(model.model, prompts, room=steps + 1, graphs=graphs) for graphs in ways]
     for session in sessions:
         session.prefill()
     generator = torch.Generator().manual_seed(3)
@@ -66,17 +69,18 @@ def test_steps_are_those_of_the_plain_path(family: str, recorded: Recorded) -> N
     assert recorded.replayed == 20 and 1 < recorded.made < 20, "a graph is used again, until more slots are seen"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_answers_of_the_engine_are_those_of_each_alone(family: str, recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sequences join and leave, the cache moves as it grows, and rows are filled up to a power of two."""
+@pytest.mark.parametrize(("family", "fails"), [*((family, 0) for family in FAMILIES), *(("qwen_vl", n) for n in (1, 2, 3, 4))])
+def test_answers_of_the_engine_are_those_of_each_alone(family: str, fails: int, recorded: Recorded) -> None:
+    """Sequences join and leave, the cache moves as it grows, and rows are filled up to a power of two. Where a graph cannot be
+    made, it goes on without, and nobody's answer is another."""
     model = build(family)
+    recorded.fails = fails
     prompts = prompts_of(model)
-    with monkeypatch.context() as without:
-        without.setattr(StepGraphs, "of", classmethod(lambda cls, model: None))
-        alone = [model.generate([prompt], max_new_tokens=9)[0].tokens for prompt in prompts]
-    with Engine(model, EngineLimits(running=3, prefill_chunk=5, cache_bytes=2**28)) as engine:
+    alone = [model.generate([prompt], max_new_tokens=9)[0].tokens for prompt in prompts]
+    with Engine(model, EngineLimits(running=3, prefill_chunk=5, cache_bytes=2**28), cuda_graphs=True) as engine:
         assert [reply.tokens for reply in answers(engine, prompts, max_new_tokens=9)] == alone
-    assert recorded.replayed > 20
+        assert engine.stats().failed == 0
+    assert recorded.made == fails if fails else recorded.replayed > 20
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -90,7 +94,7 @@ def test_captured_steps_are_those_of_the_plain_path(family: str) -> None:
 
 def test_a_full_cache_is_refused_and_the_session_is_as_it_was(recorded: Recorded) -> None:
     model = build("qwen_vl")
-    session = Session(model.model, prompts_of(model)[:1], room=1)
+    session = Session(model.model, prompts_of(model)[:1], room=1, graphs=StepGraphs.of(model.model))
     session.prefill()
     session.step([1])
     held = list(session.cache.lengths)
@@ -102,8 +106,13 @@ def test_a_full_cache_is_refused_and_the_session_is_as_it_was(recorded: Recorded
 def test_graphs_are_few(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "MOST", 2)
     model = build("qwen2_vl")
-    session = Session(model.model, prompts_of(model)[:1], room=80)
+    session = Session(model.model, prompts_of(model)[:1], room=80, graphs=StepGraphs.of(model.model))
     session.prefill()
     for _ in range(70):
         session.step([1])
     assert session.graphs is not None and len(session.graphs._held) == 2
+
+
+def test_without_a_gpu_graphs_are_refused() -> None:
+    with pytest.raises(QwenVLError, match="CUDA graphs need a GPU"):
+        Engine(build("qwen_vl"), cuda_graphs=True)
