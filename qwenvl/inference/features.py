@@ -17,6 +17,7 @@ from torch import Tensor
 from qwenvl.families import get_family
 from qwenvl.models.vlm import VisionLanguageModel
 from qwenvl.processing.grid import window_plan
+from qwenvl.processing.patches import one_frame
 from qwenvl.types import Encoded, Windows
 
 TOGETHER = 16_384
@@ -76,7 +77,7 @@ def looks_of(model: VisionLanguageModel, prompt: Encoded) -> list[Look]:
         patches = slice(patch, patch := patch + int(grid.prod()))
         tokens = slice(token, token := token + spec.visual_tokens(config, (int(grid[0]), int(grid[1]), int(grid[2]))))
         seen = hashlib.blake2b(grid.tobytes(), digest_size=16)
-        seen.update(np.ascontiguousarray(prompt.patches[patches]).data)
+        seen.update(np.ascontiguousarray(one_frame(prompt.patches[patches])).data)
         looks.append(Look(seen.digest(), grid, patches, tokens))
     return looks
 

@@ -69,8 +69,8 @@ def apply_rotary(x: Tensor, table: Rotary) -> Tensor:
     In half precision the published decoder of Qwen2-VL rounds cos and sin to x's dtype first and rotates in that, which is less
     exact; its tower rotates in float32, as here. In float32 the two are the same.
     """
-    # Made float32 at once: products of two dtypes are several times slower on the CPU.
-    first, second = x.to(table.cos.dtype).chunk(2, dim=-1)
+    # Of one dtype: products of two are several times slower on the CPU.
+    first, second = x.to(torch.promote_types(x.dtype, table.cos.dtype)).chunk(2, dim=-1)
     cos, sin = table.cos[:, None], table.sin[:, None]
     turned = (first * cos).addcmul_(second, sin, value=-1), (second * cos).addcmul_(first, sin)
     return torch.cat(turned, dim=-1).to(x.dtype)

@@ -73,6 +73,9 @@ class VisionTower(nn.Module):
             return patches.to(dtype)
         if self.pixel_scale is None:
             raise ValueError("patches are pixels, and this tower is not told their scale: set its pixel_scale, or give numbers")
+        wanted = (self.config.in_channels, self.config.patch_size**2)
+        if patches.ndim != 4 or (patches.shape[1], patches.shape[3]) != wanted:
+            raise ValueError(f"patches of pixels are (P, {wanted[0]}, T, {wanted[1]}), not {tuple(patches.shape)}")
         mean, std = (patches.new_tensor(values, dtype=torch.float32)[:, None, None] for values in self.pixel_scale)
         numbers = patches.float().div_(255).sub_(mean).div_(std).to(dtype)
         return numbers.expand(-1, -1, self.config.temporal_patch_size, -1).flatten(1)

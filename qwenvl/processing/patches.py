@@ -62,10 +62,19 @@ def join_patches(parts: Sequence[np.ndarray]) -> np.ndarray:
     seen = [part for part in parts if len(part)] or list(parts[:1])
     if len(seen) == 1:  # not copied: the patches of a long clip are large
         return seen[0]
+    if len({part.dtype == np.uint8 for part in seen}) > 1:
+        raise ValueError("some patches are pixels and some numbers; have all encoded by one Processor")
     if seen[0].dtype == np.uint8:
         depth = max(part.shape[2] for part in seen)
         seen = [_filled(part, depth) for part in seen]
     return np.concatenate(seen)
+
+
+def one_frame(patches: np.ndarray) -> np.ndarray:
+    """Patches of pixels with one frame each, where all frames of each are the same; else as they are."""
+    if patches.ndim != 4 or patches.shape[2] == 1 or (patches != patches[:, :, :1]).any():
+        return patches
+    return patches[:, :, :1]
 
 
 def uncut_patches(patches: np.ndarray, grid: tuple[int, int, int], config: ModelConfig, spec: FamilySpec) -> np.ndarray:

@@ -12,11 +12,12 @@ from PIL import Image
 
 from qwenvl.config import ModelConfig
 from qwenvl.families import get_family
+from qwenvl.inference.features import looks_of
 from qwenvl.models.attention import PackedLayout
 from qwenvl.processing.collate import collate
 from qwenvl.processing.encode import all_patches, ready_picture
 from qwenvl.processing.image import ReadyPicture
-from qwenvl.processing.patches import as_numbers, cut_patches, cut_pixels, join_patches, uncut_patches
+from qwenvl.processing.patches import as_numbers, cut_patches, cut_pixels, join_patches, one_frame, uncut_patches
 from qwenvl.processing.video import KeptClips, open_clip, ready_video
 from qwenvl.types import Encoded, PixelScale, VideoPart
 from tests.fast.tiny import NATIVE, Visual, document, native_config, picture, tiny_config, tiny_model
@@ -106,3 +107,33 @@ def test_a_clip_that_is_kept_is_kept_as_what_it_was_asked_for() -> None:
 def test_one_part_is_not_copied_and_empty_ones_are_left_out() -> None:
     one, none = np.zeros((2, 3, 1, 4), np.uint8), np.zeros((0, 24), np.float32)
     assert join_patches([none, one]) is one and join_patches([none, none]) is none
+
+
+def test_a_still_picture_is_known_again_beside_a_clip() -> None:
+    """There its one frame is repeated; the digests of what is seen do not change."""
+    still, clip, _ = (ready.patches for ready in visuals("qwen2_vl", pixels=True))
+    together = join_patches([still, clip])
+    assert together.shape[2] == 2
+    assert np.array_equal(one_frame(together[: len(still)]), still)
+    assert one_frame(together).shape[2] == 2
+    config = config_of("qwen2_vl")
+    model = tiny_model(config)
+    [ready, moving, _] = visuals("qwen2_vl", pixels=True)
+
+    def digests(*seen: ReadyPicture) -> list[bytes]:
+        patches, grids = join_patches([one.patches for one in seen]), np.array([one.grid for one in seen], np.int64)
+        nothing = np.zeros(0, np.int64)
+        prompt = Encoded(nothing, nothing, np.zeros((3, 0), np.int64), patches, grids, nothing)
+        return [look.digest for look in looks_of(model, prompt)]
+
+    assert digests(ready) == digests(ready, moving)[:1] and digests(moving) == digests(ready, moving)[1:]
+
+
+def test_pixels_and_numbers_do_not_mix() -> None:
+    (pixels, *_), (numbers, *_) = (visuals("qwen2_vl", pixels=kind) for kind in (True, False))
+    with pytest.raises(ValueError, match="some patches are pixels and some numbers"):
+        join_patches([pixels.patches, numbers.patches])
+    tower = tiny_model(config_of("qwen2_vl")).vision_tower
+    tower.pixel_scale = PixelScale((0.5,) * 3, (0.5,) * 3)
+    with pytest.raises(ValueError, match="patches of pixels are"):
+        tower(torch.zeros(4, 3, 1, 195, dtype=torch.uint8), torch.tensor([[1, 2, 2]]))
