@@ -29,25 +29,25 @@ SLACK = 0.8
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed against peers, measured in one run.")
-    parser.add_argument("--quick", action="store_true", help="fewer shapes, 3 rounds: a few minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer shapes: a few minutes")
     parser.add_argument("--tiny", action="store_true", help="at a size that says nothing, to see that all of it runs")
-    parser.add_argument("--rounds", type=int, help="measured rounds at most (5; 3 with --quick)")
+    parser.add_argument("--rounds", type=int, default=3, help="measured rounds at most (3)")
     parser.add_argument("--only", choices=ROWS, action="append", help="measure this row; may be given more than once")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder of report.json, report.md and pictures")
     parser.add_argument("--check", action="store_true", help=f"exit 1 where less than {SLACK:.0%} of a goal is reached")
     parser.add_argument("--note", default="", help="a remark to keep with the results")
     options = parser.parse_args(arguments)
 
-    rounds = options.rounds or (3 if options.quick else 5)
     command = f"python -m benchmarks {shlex.join(sys.argv[1:] if arguments is None else arguments)}".strip()
     load = os.getloadavg() if hasattr(os, "getloadavg") else ()
     core = pin_to_one_core()
     peers = {"transformers": version("transformers"), "llama.cpp": llama.missing() or f"node-llama-cpp {llama.VERSION}"}
-    report = Report(command, commit(), {**environment(), **peers}, core, rounds, probe(), note=options.note, load_before=load)
+    around, before = {**environment(), **peers}, probe(options.tiny)
+    report = Report(command, commit(), around, core, options.rounds, before, note=options.note, load_before=load)
     try:
         for number in options.only or ROWS:
-            report.rows.append(measure_row(number, options.quick, options.tiny, rounds))
-            report.probe_after = probe()
+            report.rows.append(measure_row(number, options.quick, options.tiny, options.rounds))
+            report.probe_after = probe(options.tiny)
             report.write(options.out)  # what is done is kept if the rest is not
     finally:
         llama.close()
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure_row(number: str, quick: bool, tiny: bool, rounds: int) -> Row:
     """One row; a row that fails says so and does not end the run."""
-    row, start = Row(number, ROWS[number].title), time.perf_counter()
+    row, start, used = Row(number, ROWS[number].title), time.perf_counter(), cpu_seconds()
     try:
         for item in items(number, quick, tiny):
             for result in results_of(item, rounds):
@@ -71,10 +71,16 @@ def measure_row(number: str, quick: bool, tiny: bool, rounds: int) -> Row:
     except Exception as error:  # of whichever peer
         row.error = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         print(f"{number}: {row.error}", file=sys.stderr)
-    row.seconds = time.perf_counter() - start
     llama.unload()
     reference.forget()
+    row.seconds, row.cpu_seconds = time.perf_counter() - start, cpu_seconds() - used
+    print(f"{number}: {row.seconds:.0f} s, {row.cpu_seconds:.0f} of them on a core", file=sys.stderr)
     return row
+
+
+def cpu_seconds() -> float:
+    """Of this process, of those that it waited for, and of llama.cpp's."""
+    return sum(os.times()[:4]) + llama.used()
 
 
 def results_of(item: Item, rounds: int) -> list[Result]:

@@ -31,6 +31,7 @@ def cases(quick: bool) -> Iterator[Case]:
             "step",
             {"qwenvl": ours, "torch scaled_dot_product_attention": fused},
             repeats=5,
+            rounds=3,
             agreement=partial(largest_difference, ours, fused),
         )
 

@@ -18,7 +18,8 @@ from qwenvl.data.clean.config import Dataset
 from qwenvl.data.clean.examine import Examiner, Row
 from qwenvl.data.clean.images import perceptual_hash
 
-ROWS, PICTURES = 50_000, 2000
+ROWS, PICTURES = 20_000, 400
+AT_TINY_SIZE = {"rows": 400, "pictures": 8}
 PUBLISHED = 1520.0
 """Samples a second and core: Data-Juicer's better rate."""
 WANTED = 10_000.0

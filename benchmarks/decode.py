@@ -67,7 +67,7 @@ def name_of(storage: str) -> str:
 
 
 def load(storage: str, size: Size = SIZE) -> QwenVL:
-    return reference.ours(size=size) if storage == "bfloat16" else reference.ours(quantize=storage, size=size)  # type: ignore[arg-type]
+    return reference.ours(quantize=storage, size=size) if storage == "int8" or storage == "int4" else reference.ours(size=size)
 
 
 def floor(storage: str, context: int, size: Size, sequences: int = 1) -> Floor:
@@ -82,9 +82,9 @@ def llama_steps(prompts: Sequence[np.ndarray[Any, Any]], storages: Sequence[str]
     if llama.missing() is not None:
         return {}
     kinds = {"bfloat16": ("bf16",), "int8": ("q8_0",), "int4": ("q4_0", "q4_0, head q8_0")}
-    context = max(map(len, prompts)) + ROOM
+    context, given = max(map(len, prompts)) + ROOM, [one.tolist() for one in prompts]
     return {
-        f"llama.cpp {kind}": llama.Decode(llama.Prefill(kind, [one.tolist() for one in prompts], context, size), prompts[0], STEPS)
+        f"llama.cpp {kind}": llama.Decode(llama.Prefill(kind, given, context, size), given[0], STEPS)
         for storage in storages for kind in kinds[storage]
     }  # fmt: skip
 

@@ -6,7 +6,7 @@ Warped ones have no peer; how many a core draws is what counts. `python -m bench
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -17,15 +17,16 @@ from benchmarks.pages import LINES, SIZE, WARPS, full_page
 from qwenvl.data.synth.text.page import make_page
 from qwenvl.data.synth.text.spec import TextSpec
 
-PAGES, WARM_UP = 20, 100
+PAGES, WARM_UP = 10, 100
 """Of a run; and drawn before, since a process meets most letters for the first time on its first pages."""
+AT_TINY_SIZE = {"pages": 1, "warm_up": 0, "warps": WARPS[:1]}
 PLAIN, WARPED = 40.0, 15.0
 """Pages that a core should draw in a second."""
 
 
-def cases(quick: bool, pages: int = PAGES, warm_up: int = WARM_UP) -> Iterator[Item]:
+def cases(quick: bool, pages: int = PAGES, warm_up: int = WARM_UP, warps: Sequence[str] = WARPS) -> Iterator[Item]:
     yield lambda rounds: [of_kind("plain", full_page("en", {}), PLAIN, rounds, pages, warm_up)]
-    for warp in WARPS[:1] if quick else WARPS:
+    for warp in warps[:1] if quick else warps:
         spec = full_page("en", {warp: {"share": 1.0}})
         yield lambda rounds, warp=warp, spec=spec: [of_kind(warp, spec, WARPED, rounds, pages, 0)]  # type: ignore[misc]
 

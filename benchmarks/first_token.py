@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks import llama, reference
 from benchmarks.decode import load, name_of, prompt, relative_difference
-from benchmarks.harness import Against, Case, Floor, Run
+from benchmarks.harness import Against, Case, Floor, Kept, Run
 from benchmarks.reference import SIZE, Size, noise, peer_inputs, peer_processor, picture_prompt, random_ids
 from qwenvl.inference.session import Session
 
@@ -50,9 +50,10 @@ def of_picture(dtype: str, size: Size, side: int) -> Case:
         return logits
 
     flops = text_flops(size, len(ids)) + vision_flops(size, [(side // 14, side // 14)])
+    mine, its = Kept(ours), Kept(theirs)
     return Case(
-        f"first token after a {side} px picture and {WORDS} words, {dtype}", "answer", {"qwenvl": ours, "transformers": theirs},
-        rounds=5, agreement=lambda: relative_difference(ours(), theirs()), floors={"qwenvl": Floor(flops=flops, dtype=dtype)},
+        f"first token after a {side} px picture and {WORDS} words, {dtype}", "answer", {"qwenvl": mine, "transformers": its},
+        rounds=3, agreement=lambda: relative_difference(mine.last, its.last), floors={"qwenvl": Floor(flops=flops, dtype=dtype)},
         against=[Against("qwenvl", "transformers", GOALS[dtype])],
     )  # fmt: skip
 
@@ -60,7 +61,7 @@ def of_picture(dtype: str, size: Size, side: int) -> Case:
 def of_text(size: Size) -> Case:
     ids, peer = random_ids(TEXT, size), reference.theirs(size=size)
 
-    def begin(storage: str) -> Run:
+    def begin(storage: str) -> Kept:
         model = load(storage, size)
 
         def run() -> Tensor:
@@ -68,7 +69,7 @@ def of_text(size: Size) -> Case:
             int(logits.argmax())
             return logits
 
-        return run
+        return Kept(run)
 
     @torch.inference_mode()
     def theirs() -> Tensor:
@@ -78,14 +79,15 @@ def of_text(size: Size) -> Case:
 
     kinds = {"bfloat16": "bf16", "int8": "q8_0", "int4": "q4_0"}
     ours = {name_of(storage): begin(storage) for storage in kinds}
-    variants: dict[str, Run] = {**ours, "transformers": theirs}
+    its = Kept(theirs)
+    variants: dict[str, Run] = {**ours, "transformers": its}
     against = [Against("qwenvl", "transformers"), *(Against(name, "transformers") for name in list(ours)[1:])]
     if llama.missing() is None:
         variants |= {f"llama.cpp {kind}": llama.Prefill(kind, [ids.tolist()], TEXT + 8, size) for kind in kinds.values()}
         against += [Against(name_of(storage), f"llama.cpp {kind}") for storage, kind in kinds.items()]
     return Case(
-        f"first token after {TEXT} words", "answer", variants, rounds=5, against=against,
-        agreement=lambda: relative_difference(ours["qwenvl"](), theirs()),  # type: ignore[arg-type]
+        f"first token after {TEXT} words", "answer", variants, rounds=3, against=against,
+        agreement=lambda: relative_difference(ours["qwenvl"].last, its.last),
         floors={name: Floor(flops=text_flops(size, TEXT)) for name in ours},
     )  # fmt: skip
 
@@ -109,5 +111,3 @@ def vision_flops(size: Size, grids: list[tuple[int, int]]) -> float:
         total += 2 * patches * (size.depth * block + 3 * 14 * 14 * size.width) + 4 * patches * seen * size.width
         total += 2 * patches / 4 * merger
     return total
-
-

@@ -63,16 +63,15 @@ def stand_in(config: ModelConfig) -> tuple[Any, Any]:
     tower = transformers.CLIPVisionConfig(
         hidden_size=vision.hidden_size, intermediate_size=vision.intermediate_size, num_hidden_layers=vision.num_hidden_layers,
         num_attention_heads=vision.num_attention_heads, patch_size=vision.patch_size, image_size=vision.image_size or 448,
-        attn_implementation="sdpa",
     )  # fmt: skip
     text = transformers.Qwen2Config(
         vocab_size=decoder.vocab_size, hidden_size=decoder.hidden_size, intermediate_size=decoder.intermediate_size,
         num_hidden_layers=decoder.num_hidden_layers, num_attention_heads=decoder.num_attention_heads,
         num_key_value_heads=decoder.num_key_value_heads, max_position_embeddings=decoder.max_position_embeddings,
-        attn_implementation="sdpa",
     )  # fmt: skip
     with torch.device(device):
-        made = transformers.CLIPVisionModel(tower).to(torch.bfloat16), transformers.Qwen2ForCausalLM(text).to(torch.bfloat16)
+        kinds = (transformers.CLIPVisionModel, tower), (transformers.Qwen2ForCausalLM, text)
+        made = [kind._from_config(shape, dtype=torch.bfloat16, attn_implementation="sdpa") for kind, shape in kinds]
     return made[0].eval().requires_grad_(False), made[1].eval().requires_grad_(False)
 
 

@@ -71,6 +71,7 @@ class Case:
     agreement: computes how far the outputs of ours and the first peer lie apart, where they have the same weights.
     figures: other numbers worth telling, by name, asked for after the measured runs.
     rounds: at most so many, where one takes long.
+    warm_up: every variant runs once unmeasured first.
     against: who is compared with whom, where it is not the first with all others.
     floors: a variant's floor, or the name of the variant that is: a part of the work that nobody can do without.
     bounds: goals beside those of `against`.
@@ -84,6 +85,7 @@ class Case:
     agreement: Callable[[], float] | None = None
     figures: Callable[[], dict[str, float]] | None = None
     rounds: int | None = None
+    warm_up: bool = True
     against: Sequence[Against] = ()
     floors: Mapping[str, Floor | str] = field(default_factory=dict)
     bounds: Sequence[Bound] = ()
@@ -180,10 +182,10 @@ Item = Case | Callable[[int], list[Result]]
 
 
 def measure(case: Case, rounds: int, clock: Callable[[], float] = time.process_time) -> Result:
-    """Run every variant once unmeasured, then `rounds` times in turn."""
+    """Run every variant once unmeasured, unless the case says otherwise, then `rounds` times in turn."""
     if rounds < 1:
         raise ValueError(f"{rounds} rounds: give at least 1")
-    for run in case.variants.values():
+    for run in case.variants.values() if case.warm_up else ():
         run()
     times: dict[str, list[float]] = {name: [] for name in case.variants}
     clocks = {name: getattr(run, "clock", clock) for name, run in case.variants.items()}
@@ -195,8 +197,20 @@ def measure(case: Case, rounds: int, clock: Callable[[], float] = time.process_t
                     run()
                 times[name].append((clocks[name]() - start) * 1e3 / (case.repeats * case.units))
     difference, figures = case.agreement() if case.agreement else None, case.figures() if case.figures else {}
-    told = {"against": case.against, "floors": case.floors, "bounds": case.bounds}
-    return Result(case.name, case.unit, times, difference, figures, **told)
+    return Result(
+        case.name, case.unit, times, difference, figures, against=case.against, floors=case.floors, bounds=case.bounds,
+    )  # fmt: skip
+
+
+class Kept:
+    """A run whose last output stays, so that outputs can be compared without another run."""
+
+    def __init__(self, run: Callable[[], Any]) -> None:
+        self.run = run
+        self.last: Any = None
+
+    def __call__(self) -> None:
+        self.last = self.run()
 
 
 def pin_to_one_core() -> int | None:
@@ -211,14 +225,14 @@ def pin_to_one_core() -> int | None:
     return core
 
 
-def probe() -> dict[str, float]:
+def probe(tiny: bool = False) -> dict[str, float]:
     """What this core can do right now: GB/s read from memory, GFLOP/s of a matrix product in float32 and bfloat16."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    large = torch.randn(64 << 20, generator=generator)  # 256 MB: larger than any cache
+    large = torch.ones((1 if tiny else 64) << 20)  # 256 MB: larger than any cache
     report = {"read_gb_s": large.nbytes / 1e9 / _best_seconds(large.sum)}
-    side = 1024
+    side = 128 if tiny else 1024
     for dtype in (torch.float32, torch.bfloat16):
         a, b = (torch.randn(side, side, generator=generator).to(dtype) for _ in range(2))
         seconds = _best_seconds(lambda a=a, b=b: a @ b)  # type: ignore[misc]

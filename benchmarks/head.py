@@ -21,7 +21,7 @@ from benchmarks.alone import peak, restart_peak, run_alone
 from benchmarks.harness import Against, Bound, Item, Result, pin_to_one_core
 
 VARIANTS = ("qwenvl", "transformers")
-MOST = 2
+MOST = 1
 """Rounds: each takes a minute, and memory hardly differs."""
 
 
@@ -40,11 +40,11 @@ class Size:
 
 
 WARM_UP = Size(tokens=48, hidden=64, vocabulary=512)
-AT_TINY_SIZE = {"sizes": (Size(64, 64, 2000), Size(64, 64, 2000, masters=True))}
+AT_TINY_SIZE = {"sizes": (Size(64, 64, 2000, masters=True),)}
 
 
 def cases(quick: bool, sizes: Sequence[Size] = ()) -> Iterator[Item]:
-    for size in sizes or ((Size(1024, vocabulary=32000),) if quick else (Size(), Size(masters=True))):
+    for size in sizes or ((Size(512),) if quick else (Size(), Size(masters=True))):
         yield partial(compare, size)
 
 
@@ -57,7 +57,12 @@ def compare(size: Size, rounds: int) -> list[Result]:
     mine, theirs = ({key: median(run[key] for run in runs[name]) for key in runs[name][0]} for name in VARIANTS)
     times, memory = ({name: [run[key] for run in runs[name]] for name in VARIANTS} for key in ("ms", "mib"))
     apart = max(abs(mine[key] / theirs[key] - 1) for key in ("loss", "hidden", "weight"))
-    share, goal = {"share of the peer's": mine["mib"] / theirs["mib"]}, [Bound("share of the peer's", at_most=0.15)]
+    share = {
+        "share of the peer's": mine["mib"] / theirs["mib"],
+        "MiB of ours for the gradient of the weight": size.hidden * size.vocabulary * (4 if size.masters else 2) / 2**20,
+    }  # fmt: skip
+    # Of few tokens the gradient of the weight, which both have, is the most.
+    goal = [Bound("share of the peer's", at_most=0.15)] if size.tokens >= Size.tokens else []
     return [
         Result(f"{size}: time", "pass", times, apart, against=[Against("qwenvl", "transformers", 1.0)]),
         Result(f"{size}: memory", "pass", memory, apart, share, "MiB", bounds=goal),

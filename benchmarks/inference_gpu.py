@@ -9,7 +9,8 @@ what the data sheet gives.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -48,6 +49,8 @@ PUBLISHED = {2048: 28.87, 8192: 24.32}
 """Tokens a second of Qwen-VL in bfloat16 on an A100, by the length at the end: README of QwenLM/Qwen-VL."""
 FLOORS = {"tower, 1 picture": 5.2, "first token after 288": 10.1, "first token after 2048": 40.3}
 """Milliseconds on an H200: model FLOPs over 790 TFLOP/s, bytes over 4.3 TB/s."""
+
+
 def qwen_vl_first(tiny: bool) -> dict[str, Any]:
     """G1."""
     config = find_preset("qwen-vl-nano" if tiny else "qwen-vl-7b").config
@@ -57,8 +60,8 @@ def qwen_vl_first(tiny: bool) -> dict[str, Any]:
         asked = picture_prompt(config, [noise(side, side, seed) for seed in range(pictures)], ids_of(config, 2)[0])
         looks, pixels = looks_of(model.model, asked), torch.randn(pictures, 3, side, side).to(device, torch.bfloat16)
         with torch.inference_mode():
-            mine = median_seconds(lambda asked=asked, looks=looks: visual_tokens(model.model, asked, looks, TensorCache(0)), device)
-            theirs = median_seconds(lambda pixels=pixels: tower(pixel_values=pixels).last_hidden_state, device)
+            mine = median_seconds(partial(visual_tokens, model.model, asked, looks, TensorCache(0)), device)
+            theirs = median_seconds(partial(tower, pixel_values=pixels), device)
         name = f"tower, {pictures} picture{'s' * (pictures > 1)}"
         parts[name] = against(mine, theirs, None if tiny else FLOORS.get(name, FLOORS["tower, 1 picture"] * pictures))
     for length in (288, 2048):
@@ -101,9 +104,10 @@ def qwen_vl_stored(tiny: bool) -> dict[str, Any]:
     """G3."""
     config = find_preset("qwen-vl-nano" if tiny else "qwen-vl-7b").config
     parts, context = {}, 64 if tiny else 512
-    for storage in ("bfloat16", "int8", "int4"):
+    storages: tuple[Literal["bfloat16", "int8", "int4"], ...] = ("bfloat16", "int8", "int4")
+    for storage in storages:
         model = loaded(config)
-        if storage == "int8" or storage == "int4":
+        if storage != "bfloat16":
             quantise_for_inference(model.model, storage)
         forget(model.device)
         parts[storage] = told(model, our_rate(model, [prompt(ids_of(config, context)[0])]), context)
@@ -167,9 +171,9 @@ def large_pictures(tiny: bool) -> dict[str, Any]:
         asked = picture_prompt(config, [noise(*((112, 84) if tiny else (1792, 1792)))], ids_of(config, 2)[0])
         looks, given = looks_of(model.model, asked), their_prompt(peer, asked, model)
         with torch.inference_mode():
-            mine = median_seconds(lambda m=model, a=asked, k=looks: visual_tokens(m.model, a, k, TensorCache(0)), model.device)
+            mine = median_seconds(partial(visual_tokens, model.model, asked, looks, TensorCache(0)), model.device)
             theirs = median_seconds(
-                lambda p=peer, g=given: p.model.visual(g["pixel_values"], grid_thw=g["image_grid_thw"]), model.device
+                partial(peer.model.visual, given["pixel_values"], grid_thw=given["image_grid_thw"]), model.device
             )
         parts[name] = against(mine, theirs, None if tiny else {"windows": 34.0, "all of it": 82.0}[name])
         del model, peer, given

@@ -99,7 +99,6 @@ class Prefill:
         return chosen
 
 
-
 class Decode:
     """Each call decodes `steps` more tokens of every sequence, which are given. The prompts are read here."""
 
@@ -117,6 +116,11 @@ class Decode:
 @cache
 def llama() -> Llama:
     return Llama()
+
+
+def used() -> float:
+    """CPU seconds of the process so far; 0 if there is none."""
+    return llama().usage() if llama.cache_info().currsize else 0.0
 
 
 def unload() -> None:

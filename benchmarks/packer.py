@@ -17,7 +17,7 @@ from qwenvl.data.packed_rows import PackedLane, PackRules, Waiting
 from qwenvl.processing.measure import Measure
 
 COUNT = 100_000
-AT_TINY_SIZE = {"count": 20_000}
+AT_TINY_SIZE = {"count": 2000}
 # Tokens and patches of a row. A picture of native resolution has four patches for every visual token.
 BUDGETS = ((2048, 6144), (8192, 20480))
 Rows = list[list[int]]

@@ -16,7 +16,7 @@ from qwenvl.families import get_family
 from qwenvl.processing.encode import ready_picture
 from qwenvl.processing.image import open_image
 
-COUNT = 200
+COUNT = 100
 AT_TINY_SIZE = {"count": 20}
 DRAWN = 10
 """Different pictures among the files."""

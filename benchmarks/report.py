@@ -27,6 +27,7 @@ class Row:
     error: str = ""
     seconds: float = 0.0
     """Of wall time."""
+    cpu_seconds: float = 0.0
 
     @property
     def goals(self) -> list[Goal]:
@@ -34,7 +35,8 @@ class Row:
 
     def as_dict(self, probe: Probe) -> dict[str, Any]:
         return {
-            "row": self.number, "title": self.title, "seconds": round(self.seconds, 1), "error": self.error,
+            "row": self.number, "title": self.title, "seconds": round(self.seconds, 1),
+            "cpu_seconds": round(self.cpu_seconds, 1), "error": self.error,
             "results": [result.as_dict(probe) for result in self.results],
         }  # fmt: skip
 
@@ -85,11 +87,11 @@ class Report:
     def _head(self) -> str:
         cpu = self.environment["cpu"]
         load = f"; {self.load_before[0]:.1f} processes ran beside it" if self.load_before else ""
-        wall = sum(row.seconds for row in self.rows)
+        wall, used = (sum(getattr(row, name) for row in self.rows) for name in ("seconds", "cpu_seconds"))
         return (
             f"`{self.command}` at commit {self.commit}; {cpu['model']} ({' '.join(cpu['flags'])}), one thread on core {self.core}, "
-            f"CPU time, medians of up to {self.rounds} interleaved rounds, {wall:.0f} s in all{load}; "
-            f"torch {self.environment['torch']}, transformers {self.environment['transformers']}, "
+            f"CPU time, medians of up to {self.rounds} interleaved rounds, {wall:.0f} s in all, {used:.0f} s of them on a core"
+            f"{load}; torch {self.environment['torch']}, transformers {self.environment['transformers']}, "
             f"llama.cpp: {self.environment['llama.cpp']}.\n\n"
             f"The machine before and after: {self.probe_before} and {self.probe_after}."
         )

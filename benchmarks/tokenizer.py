@@ -15,10 +15,11 @@ from benchmarks.harness import Against, Case, Run
 from qwenvl.data.synth.text.corpus import open_corpus
 from qwenvl.processing.tokenizer import SPLIT_PATTERN, Tokenizer, train_tokenizer
 
-BYTES = 4_000_000
+BYTES = 1_500_000
 VOCABULARY = 16_384
 TRAINED_ON = 300
 """Documents that the vocabulary is made from."""
+AT_TINY_SIZE = {"size": 40_000, "vocabulary": 600}
 _SENTENCE = re.compile("(?<=[.?!。？！])")
 
 Encode = Callable[[str], Sequence[int]]

@@ -97,7 +97,7 @@ def of_step(model: VisionLanguageModel, peer: Any, samples: Sequence[Ask]) -> Ca
     }
     flops = Counter.of(model, model.config).training(work_of_batch(model.config, batch)).total
     return Case(
-        f"train step, {len(samples)} samples, answers learnt, bfloat16", "token", variants, tokens, rounds=3, agreement=apart,
+        f"train step, {len(samples)} samples, answers learnt, bfloat16", "token", variants, tokens, rounds=2, agreement=apart,
         figures=figures, floors={"qwenvl": Floor(flops=flops / tokens)}, bounds=[Bound("losses apart", at_most=1e-3)],
         against=[Against("qwenvl", "transformers padded", 1.6), Against("qwenvl", "transformers packed", 1.1)],
     )  # fmt: skip
