@@ -101,7 +101,8 @@ def lines(report: Mapping[str, Any]) -> list[str]:
         ("scenes", f"not drawable, missing: {' '.join(missing)}" if missing else "fonts and names are installed"),
     ]
     for kind, found in report["products"].items():
-        times = ", ".join(f"{name} {value:.2f} ms" for name, value in found["milliseconds"].items())
+        measured = any(found["milliseconds"].values())  # not where nothing can be kept
+        times = ", ".join(f"{name} {value:.2f} ms" for name, value in found["milliseconds"].items()) if measured else "not measured"
         rows.append(("product", f"{kind}: {found['chosen']} ({times})"))
     for name, model in report["models"].items():
         rows.append(("model", f"{name} loads in {model['seconds']} s" if model["loads"] else f"{name} FAILS: {model['error']}"))

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from qwenvl.processing.collate import join_windows
+from qwenvl.processing.patches import join_patches
 from qwenvl.types import IGNORE_INDEX, Encoded, QwenVLError
 
 
@@ -74,7 +75,7 @@ def interleave(samples: Sequence[Encoded], budget: int) -> Encoded:
         input_ids=np.concatenate([sample.input_ids for sample in taken]),
         labels=np.concatenate([sample.labels for sample in taken]),
         position_ids=np.concatenate(positions, axis=1),
-        patches=np.concatenate([sample.patches for sample in taken]),
+        patches=join_patches([sample.patches for sample in taken]),
         grids=np.concatenate([sample.grids for sample in taken]),
         visual_slots=np.concatenate(slots),
         image_sizes=tuple(size for sample in taken for size in sample.image_sizes),

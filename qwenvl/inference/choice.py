@@ -1,7 +1,8 @@
 """Which products of few rows are the fastest on this CPU: measured once, kept on disk, and applied to a model that is loaded.
 
 What is kept is used by every later start, so that answers do not change from one to the next; `qwenvl doctor` measures anew and
-tells. Models whose decoder fits in a CPU's caches are left as they are: for them there is nothing to win.
+tells. For the same reason nothing is measured where nothing can be kept: a fixed order decides then.
+Models whose decoder fits in a CPU's caches are left as they are: for them there is nothing to win.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from qwenvl.inference.compiled import SOURCE, cache_folder, cpu_flags, few_rows
+from qwenvl.inference.compiled import SOURCE, built_by, cpu_flags, few_rows
+from qwenvl.inference.kept import can_keep, own_folder, tell_of_waiting
 from qwenvl.models.few_rows import FewRows, Weight
 from qwenvl.models.packed import GROUP, WIDE, PackedKind, PackedLinear
 from qwenvl.models.packed_layout import half_block
@@ -33,6 +35,8 @@ ROUNDS = 5
 CLEARLY = 1.1
 """How many times the fastest the first in order may take and still be chosen: a busy minute decides nothing."""
 
+Ways = Mapping[str, Callable[[], object]]
+Timer = Callable[[Ways], dict[str, float]]
 Timings = dict[str, dict[str, float]]
 """Kind, or "many rows of float32" -> what computes it -> milliseconds."""
 MANY_NAME = "float32, many rows"
@@ -58,12 +62,17 @@ def means() -> Means:
 
 
 def told(anew: bool = False) -> Timings:
-    """The measurement behind the choice; made where it has not been, or `anew`, and kept."""
+    """The measurement behind the choice; made where it has not been, or `anew`, and kept. Where it could not be kept, nothing is
+    measured, and all is said to take no time: the first in order is chosen."""
     timings = None if anew else _kept()
-    if timings is None:
-        timings = measure()
-        _keep(timings)
-    return timings
+    if timings is not None:
+        return timings
+    if not can_keep(own_folder()):
+        return measure(unmeasured)
+    tell_of_waiting()
+    timings = measure()
+    other = None if anew else _kept()  # of a process that started at the same time
+    return other or (timings if _keep(timings) else measure(unmeasured))
 
 
 def chosen(times: Mapping[str, float]) -> str:
@@ -71,21 +80,22 @@ def chosen(times: Mapping[str, float]) -> str:
     return next(name for name, value in times.items() if value <= CLEARLY * min(times.values()))
 
 
-def measure() -> Timings:
-    """Milliseconds of one product with one row, or MANY, for all that can do it here, in turns, each at its fastest."""
-    kernels = few_rows()
-    timings = {"float32": _plain(torch.float32, kernels), "bfloat16": _plain(torch.bfloat16, kernels)}
-    timings |= {"int8": _codes("int8", kernels), "int4": _codes("int4", kernels)}
+def measure(times: Timer | None = None) -> Timings:
+    """Milliseconds of one product with one row, or MANY, for all that can do it here, in turns, each at its fastest; or what
+    `times` says of them."""
+    kernels, times = few_rows(), times or in_turns
+    timings = {"float32": _plain(torch.float32, kernels, times), "bfloat16": _plain(torch.bfloat16, kernels, times)}
+    timings |= {"int8": _codes("int8", kernels, times), "int4": _codes("int4", kernels, times)}
     with torch.inference_mode():
         weight, x = torch.full((ROWS["float32"] // 4, COLUMNS), 0.5), torch.full((MANY, COLUMNS), 0.5)
         ways: dict[str, Callable[[], object]] = {"plain": lambda: F.linear(x, weight)}
         if has_onednn(torch.float32):
             ways = {"onednn": lambda: by_onednn(x, weight, None), **ways}
-        return timings | {MANY_NAME: _times(ways)}
+        return timings | {MANY_NAME: times(ways)}
 
 
 @torch.inference_mode()
-def _plain(dtype: torch.dtype, kernels: FewRows | None) -> dict[str, float]:
+def _plain(dtype: torch.dtype, kernels: FewRows | None, times: Timer) -> dict[str, float]:
     rows = ROWS[str(dtype).removeprefix("torch.")]
     weight, x = torch.full((rows, COLUMNS), 0.5, dtype=dtype), torch.full((1, COLUMNS), 0.5, dtype=dtype)
     ways: dict[str, Callable[[], object]] = {}
@@ -95,11 +105,11 @@ def _plain(dtype: torch.dtype, kernels: FewRows | None) -> dict[str, float]:
         packed = reordered(weight)
         ways["reordered"] = lambda: by_onednn(x, packed, None)
     ways["plain"] = lambda: F.linear(x, weight)
-    return _times(ways)
+    return times(ways)
 
 
 @torch.inference_mode()
-def _codes(kind: PackedKind, kernels: FewRows | None) -> dict[str, float]:
+def _codes(kind: PackedKind, kernels: FewRows | None, times: Timer) -> dict[str, float]:
     x, size = torch.full((1, COLUMNS), 0.5, dtype=torch.bfloat16), (ROWS[kind], COLUMNS)
     if kind == "int8":
         codes, scales = torch.full(size, 3, dtype=torch.int8), torch.ones(ROWS[kind], dtype=x.dtype)
@@ -112,10 +122,14 @@ def _codes(kind: PackedKind, kernels: FewRows | None) -> dict[str, float]:
         fast.use(kernels)
         ways["compiled"] = lambda: fast(x)
     ways["plain"] = lambda: layer(x)
-    return _times(ways)
+    return times(ways)
 
 
-def _times(ways: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+def unmeasured(ways: Ways) -> dict[str, float]:
+    return dict.fromkeys(ways, 0.0)
+
+
+def in_turns(ways: Ways) -> dict[str, float]:
     best = dict.fromkeys(ways, float("inf"))
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter  # with one thread others' work can be left out
     for _ in range(ROUNDS + 1):  # the first warms up, and is never the fastest
@@ -126,25 +140,33 @@ def _times(ways: Mapping[str, Callable[[], object]]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in best.items()}
 
 
-def _file() -> Path:
-    """Where a choice for this CPU, torch, number of threads and source of kernels is kept."""
+def _file(folder: Path) -> Path:
+    """Where a choice for this CPU, torch, number of threads, source of kernels and their compiler is kept."""
     source = SOURCE.read_text(encoding="utf-8") if SOURCE.is_file() else ""
-    key = "\n".join([torch.__version__, str(torch.get_num_threads()), source, *sorted(cpu_flags())])
-    return cache_folder() / f"products-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    key = "\n".join([torch.__version__, str(torch.get_num_threads()), source, built_by(), *sorted(cpu_flags())])
+    return folder / f"products-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
 
 def _kept() -> Timings | None:
+    folder = own_folder()
+    if folder is None:
+        return None
     try:
-        timings: Timings = json.loads(_file().read_text(encoding="utf-8"))
-        return timings if all(chosen(timings[name]) for name in (*KINDS, MANY_NAME)) else None
+        timings: Timings = json.loads(_file(folder).read_text(encoding="utf-8"))
+        whole = all(chosen(timings[name]) for name in (*KINDS, MANY_NAME))
+        return timings if whole and (few_rows() is None or "compiled" in timings["float32"]) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _keep(timings: Timings) -> None:
-    """Where it cannot be written, it is measured again at the next start."""
+def _keep(timings: Timings) -> bool:
+    """Whether it could be written."""
+    folder = own_folder()
+    if folder is None:
+        return False
     try:
-        with atomic_write(_file()) as temporary:
+        with atomic_write(_file(folder)) as temporary:
             temporary.write_text(json.dumps(timings, indent=1) + "\n", encoding="utf-8")
     except OSError:
-        pass
+        return False
+    return True

@@ -1,7 +1,10 @@
 """The kernels of few_rows.cpp, compiled once for this very CPU and kept in a cache folder; None where they are not to be had.
 
-A compiler (g++, or what CXX names) and a CPU with AVX-512, VNNI and VBMI are wanted; without them nothing is said and torch's
-kernels do the work. The compiler takes two to four seconds.
+A compiler (g++, or what CXX names, with arguments) and a CPU with AVX-512, VNNI and VBMI are wanted; without them nothing is said
+and torch's kernels do the work. The compiler takes two to four seconds.
+
+A library that was kept is loaded only if nobody else can have written it and it is whole: its digest is part of its name, as a file
+that was cut off ends the process when it is loaded. Where nothing can be kept it is built in a private folder at every start.
 """
 
 from __future__ import annotations
@@ -10,28 +13,24 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
+import signal
 import subprocess
+import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import torch
-
-from qwenvl.models.few_rows import FewRows, Weight
-from qwenvl.models.packed import PackedLinear
-from qwenvl.runtime import atomic_write
+from qwenvl.inference.kept import can_keep, is_own, own_folder, tell_of_waiting
+from qwenvl.inference.trial import is_right
+from qwenvl.models.few_rows import FewRows
 
 SOURCE = Path(__file__).with_name("few_rows.cpp")
 WANTED = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512vbmi"})
 FLAGS = ("-O3", "-std=c++17", "-march=native", "-fopenmp", "-shared", "-fPIC", "-w")
-SECONDS = 120
-"""That the compiler may take."""
-
-
-def cache_folder() -> Path:
-    """Where what was found out about this machine is kept: QWENVL_CACHE, else qwenvl in the user's cache folder."""
-    named = os.environ.get("QWENVL_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qwenvl"
+SECONDS, ASKED_SECONDS = 120, 5
+"""That the compiler may take, and its answer to which it is."""
 
 
 def cpu_flags() -> frozenset[str]:
@@ -49,46 +48,78 @@ def few_rows() -> FewRows | None:
     if platform.machine() not in ("x86_64", "AMD64") or not cpu_flags() >= WANTED:
         return None
     try:
-        kernels = FewRows(ctypes.CDLL(str(_library())))
-    except (OSError, AttributeError, RuntimeError, subprocess.SubprocessError):  # no compiler, no cache folder, no such function
+        kernels = FewRows(_library(), few_rows_or_none)
+        return kernels if is_right(kernels) else None
+    # No compiler, no place for what it writes, no such function, a CXX that cannot be read, a product that cannot be tried.
+    except (OSError, AttributeError, RuntimeError, ValueError, AssertionError, subprocess.SubprocessError):
         return None
-    return kernels if is_right(kernels) else None
 
 
-def _library() -> Path:
-    """The shared library of this source, compiler and CPU, compiled if it is not there. Raises OSError, SubprocessError."""
-    compiler = shutil.which(os.environ.get("CXX") or "g++")
-    if compiler is None:
+def few_rows_or_none() -> FewRows:
+    """The kernels of this process, for a model that was pickled in another; where there are none, what leaves all to torch."""
+    return few_rows() or FewRows(None)
+
+
+def built_by() -> str:
+    """The compiler of the kernels, path and version; "no kernels" where there are none."""
+    return "no kernels" if few_rows() is None else " ".join(_compiler())
+
+
+def _compiler() -> tuple[str, ...]:
+    """Its command, path first, and at the end its version. Raises OSError where there is none, SubprocessError for no answer."""
+    named = shlex.split(os.environ.get("CXX") or "g++")
+    path = shutil.which(named[0]) if named else None
+    if path is None:
         raise FileNotFoundError("no C++ compiler")
-    version = subprocess.run([compiler, "-dumpfullversion"], capture_output=True, text=True, timeout=SECONDS, check=False).stdout
-    key = "\n".join([SOURCE.read_text(encoding="utf-8"), compiler, version, *FLAGS, *sorted(cpu_flags())])
-    path = cache_folder() / f"few_rows-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    if not path.is_file():
-        with atomic_write(path) as temporary:
-            command = [compiler, *FLAGS, str(SOURCE), "-o", str(temporary)]
-            subprocess.run(command, capture_output=True, timeout=SECONDS, check=True)
-    return path
+    command = (path, *named[1:])
+    return *command, _version(command)
 
 
-def is_right(kernels: FewRows) -> bool:
-    """Whether their products are those of float64 up to rounding, tried on small ones of odd sizes."""
-    generator = torch.Generator().manual_seed(0)
-    weight, bias, x = (torch.randn(*size, generator=generator) for size in ((70, 160), (70,), (3, 160)))
-    for dtype, bound in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
-        own = [part.to(dtype) for part in (weight, bias, x)]
-        right = own[2].double() @ own[0].double().t() + own[1].double()
-        if not _near(kernels.product(own[2], Weight.plain(own[0], own[1])), right, bound):
-            return False
-    linear = torch.nn.Linear(160, 70).bfloat16()
-    for kind in ("int8", "int4"):
-        layer = PackedLinear.of(linear, kind)
-        rows = x.bfloat16()
-        layer.use(kernels)
-        assert layer.bias is not None
-        if not _near(layer(rows), rows.double() @ layer.weight.double().t() + layer.bias.double(), 1e-2):
-            return False
-    return True
+@cache
+def _version(command: tuple[str, ...]) -> str:
+    return _run([*command, "--version"], ASKED_SECONDS)  # which both g++ and clang know, and a ccache before them passes on
 
 
-def _near(y: torch.Tensor, right: torch.Tensor, bound: float) -> bool:
-    return bool((y.double() - right).norm() < bound * right.norm())
+def _library() -> ctypes.CDLL:
+    """The shared library of this source, compiler and CPU, compiled if it is not there. Raises OSError, SubprocessError."""
+    *command, version = _compiler()
+    key = "\n".join([SOURCE.read_text(encoding="utf-8"), *command, version, *FLAGS, *sorted(cpu_flags())])
+    name, folder = f"few_rows-{hashlib.sha256(key.encode()).hexdigest()[:16]}", own_folder()
+    for path in () if folder is None else sorted(folder.glob(f"{name}-*.so")):
+        if is_own(path) and path.name == _name_of(name, path):
+            try:
+                return ctypes.CDLL(str(path))
+            except OSError:  # on a disk from which nothing may be run
+                folder = None
+                break
+    tell_of_waiting()
+    keeps = can_keep(folder)
+    with tempfile.TemporaryDirectory(prefix=".few_rows-", dir=folder if keeps else None) as scratch:  # for its owner alone
+        built = Path(scratch) / "few_rows.so"
+        _run([*command, *FLAGS, str(SOURCE), "-o", str(built)], SECONDS)
+        library = ctypes.CDLL(str(built))  # may be removed or renamed from now on
+        if keeps and folder is not None:
+            built.chmod(0o700)
+            for old in folder.glob(f"{name}-*.so"):  # damaged, or not ours
+                old.unlink(missing_ok=True)
+            built.replace(folder / _name_of(name, built))
+    return library
+
+
+def _name_of(name: str, path: Path) -> str:
+    return f"{name}-{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}.so"
+
+
+def _run(command: Sequence[str], seconds: float) -> str:
+    """What a command says. It is ended, with all that it started, when its time is over: SubprocessError, as where it fails."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace", start_new_session=True
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=seconds)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return said

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from qwenvl.inference.model import QwenVL, Storage, load
 from qwenvl.inference.session import Session
+from qwenvl.models.reordered import ReorderedLinear
 from qwenvl.types import Encoded, QwenVLError
 
 QUESTIONS = (
@@ -84,9 +85,10 @@ def measure(name: str | Path, pictures: Sequence[Any], kinds: Sequence[Storage],
 
 
 def weight_bytes(model: torch.nn.Module) -> int:
-    """Of all parameters and buffers, each counted once."""
+    """Of all parameters, buffers and reordered weights, each counted once."""
     tensors = {tensor.data_ptr(): tensor for tensor in (*model.parameters(), *model.buffers())}
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    reordered = [layer.packed for layer in model.modules() if isinstance(layer, ReorderedLinear)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*tensors.values(), *reordered))
 
 
 def _read(model: QwenVL, prompts: Sequence[Encoded], answers: Sequence[Sequence[int]]) -> _Reading:

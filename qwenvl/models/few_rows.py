@@ -10,11 +10,13 @@ T rows of activations, N out, K in, G numbers of a group. A row of a product is 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules import module as modules
 
 from qwenvl.models.attention import CachedLayout, LayerCache, Layout
 from qwenvl.models.decoder import WAYS
@@ -23,6 +25,10 @@ from qwenvl.models.rope import Rotary
 FEW = 8
 """Up to so many rows these kernels are used."""
 
+GLOBAL_HOOKS: tuple[dict[int, Any], ...] = (modules._global_forward_hooks, modules._global_forward_pre_hooks)
+"""Of all modules at once."""
+
+_IN_MEMORY = (Tensor, nn.Parameter)
 _POINTER, _SIZE, _COUNT, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 
 
@@ -61,6 +67,40 @@ class Weight(ctypes.Structure):
 _KINDS = {torch.float32: 0, torch.bfloat16: 1}
 
 
+def watched() -> bool:
+    """Whether torch does more just now than to compute: traces, compiles, exports, looks at or maps operations, differentiates
+    forwards, or chooses dtypes itself."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or torch.is_autocast_enabled("cpu")
+    )
+
+
+def in_memory(tensor: Tensor) -> bool:
+    """Whether its numbers lie where data_ptr says, in one piece: no subclass (fake ones), no other device or layout, no view that
+    changes signs when it is read."""
+    plain = type(tensor) in _IN_MEMORY and tensor.is_cpu and tensor.layout is torch.strided
+    return plain and tensor.is_contiguous() and not tensor.is_neg()
+
+
+def computes_alone(x: Tensor, *held: Tensor | None) -> bool:
+    """Whether a product of x, in any order, with what a layer holds is a matter of numbers in memory and of nothing else: no
+    gradient, nobody who watches."""
+    if watched() or type(x) not in _IN_MEMORY or not x.is_cpu or x.layout is not torch.strided or x.is_neg():
+        return False
+    if not all(tensor is None or in_memory(tensor) for tensor in held):
+        return False
+    return not torch.is_grad_enabled() or not any(tensor is not None and tensor.requires_grad for tensor in (x, *held))
+
+
+def fits(bias: Tensor | None, size: int, dtype: torch.dtype) -> bool:
+    return bias is None or (bias.dtype == dtype and bias.shape == (size,))
+
+
 class Step(ctypes.Structure):
     """One new token of each of T rows, and the cache that holds what came before; see few_rows.cpp."""
 
@@ -87,13 +127,22 @@ SIGNATURES = {
 
 
 class FewRows:
-    """The functions of a library that was built of few_rows.cpp. A copy of a model shares them.
+    """The functions of a library that was built of few_rows.cpp. A copy of a model shares them; a model that is pickled finds
+    those of the process that reads it, by `again`.
 
-    As a decoder's LayerWays it does in one call what it can, for inference on the CPU, and leaves the rest to torch.
+    As a decoder's LayerWays it does in one call what it can, for inference on the CPU, and leaves the rest to torch; without a
+    library it leaves all to torch.
     """
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, library: ctypes.CDLL | None, again: Callable[[], FewRows] | None = None) -> None:
         functions: dict[str, Any] = {}
+        self.again = again
+        self.here = library is not None
+        self._norm: dict[torch.dtype, Any] = {}
+        self._attend: dict[torch.dtype, Any] = {}
+        self.layers: dict[torch.dtype, Any] = {}
+        if library is None:
+            return
         for name, arguments in SIGNATURES.items():
             functions[name] = getattr(library, name)
             functions[name].argtypes, functions[name].restype = arguments, None
@@ -104,6 +153,9 @@ class FewRows:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FewRows:
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (FewRows, (None,)) if self.again is None else (self.again, ())
 
     def product(self, x: Tensor, weight: Weight, onto: Tensor | None = None) -> Tensor:
         """x (..., K) on the CPU, of at least one row and at most FEW, of the weight's dtype or, for codes, bfloat16: (..., N), with
@@ -116,9 +168,9 @@ class FewRows:
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor | None:
         """As RMSNorm of `layers`, of x (T, K); None for what is not for these kernels."""
-        gradient = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-        lies = x.shape[0] <= FEW and x.is_cpu and x.is_contiguous()
-        if gradient or not lies or x.dtype != weight.dtype or x.dtype not in self._norm:
+        if x.dtype not in self._norm or x.ndim != 2 or not computes_alone(x, weight):
+            return None
+        if not 0 < x.shape[0] <= FEW or not x.is_contiguous() or not fits(weight, x.shape[1], x.dtype):
             return None
         y = torch.empty_like(x)
         self._norm[x.dtype](y.data_ptr(), x.data_ptr(), weight.data_ptr(), *x.shape, eps)
@@ -143,7 +195,7 @@ class FewRows:
 
     def onto(self, rest: Tensor, layer: nn.Module, x: Tensor) -> Tensor:
         weights = self._weights(x, (layer,))
-        if weights is None or rest.dtype != x.dtype or rest.shape != (x.shape[0], weights[0].size) or not rest.is_contiguous():
+        if weights is None or rest.dtype != x.dtype or rest.shape != (x.shape[0], weights[0].size) or not in_memory(rest):
             return WAYS.onto(rest, layer, x)
         return self.product(x, weights[0], rest)
 
@@ -176,27 +228,32 @@ class FewRows:
 
     def _attends(self, tokens: Sequence[Tensor], table: Rotary, keys: Tensor, values: Tensor, slots: Tensor) -> bool:
         dtype = tokens[0].dtype
-        if torch.is_grad_enabled() or dtype not in self._attend or torch.is_autocast_enabled("cpu") or slots.dtype != torch.int64:
+        if torch.is_grad_enabled() or dtype not in self._attend or slots.dtype != torch.int64 or watched():
             return False
         given = (*tokens, *(x for x in table if x is not None), slots)
         lies = keys.stride() == values.stride() and keys.stride()[2:] == (keys.shape[3], 1)
         single = all(x.dtype == torch.float32 for x in table if x is not None)
         same = all(x.dtype == dtype for x in (*tokens[1:], keys, values))
-        return lies and single and same and keys.is_cpu and all(x.is_cpu and x.is_contiguous() for x in given)
+        where = type(keys) in _IN_MEMORY and type(values) in _IN_MEMORY and keys.is_cpu and values.is_cpu
+        return lies and single and same and where and all(map(in_memory, given))
 
     def _weights(self, x: Tensor, layers: Sequence[nn.Module]) -> list[Weight] | None:
         """Of these layers, where one call can multiply x by all of them."""
-        if torch.is_grad_enabled() or not (x.is_cpu and x.is_contiguous() and x.ndim == 2 and 0 < x.shape[0] <= FEW):
+        if torch.is_grad_enabled() or watched() or not in_memory(x) or x.ndim != 2 or not 0 < x.shape[0] <= FEW:
             return None
-        return None if torch.is_autocast_enabled("cpu") else self.weights(layers, x.dtype)
+        weights = self.weights(layers, x.dtype)
+        return weights if weights is not None and all(weight.width == x.shape[1] for weight in weights) else None
 
-    @staticmethod
-    def weights(layers: Sequence[nn.Module], dtype: torch.dtype) -> list[Weight] | None:
-        """Of layers that take activations of a dtype in one call; None where one of them does not, or has a hook to be called."""
+    def weights(self, layers: Sequence[nn.Module], dtype: torch.dtype) -> list[Weight] | None:
+        """Of layers that take activations of a dtype in one call; None where one of them does not, or has a hook to be called, or
+        a forward of its own."""
+        if not self.here or any(GLOBAL_HOOKS):
+            return None
         weights: list[Weight] = []
         for layer in layers:
             told = getattr(layer, "told", None)
-            weight = None if told is None or layer._forward_hooks or layer._forward_pre_hooks else told(dtype)
+            seen = layer._forward_hooks or layer._forward_pre_hooks or "forward" in layer.__dict__
+            weight = None if told is None or seen else told(dtype)
             if weight is None or (weights and weight.sort != weights[0].sort):
                 return None
             weights.append(weight)

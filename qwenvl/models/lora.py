@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qwenvl.models.quantised import QuantisedLinear
+from qwenvl.models.reordered import ReorderedLinear
 from qwenvl.models.select import LayerError, put_layer, replace_layers
 
 Base = nn.Linear | QuantisedLinear
@@ -62,13 +63,13 @@ def add_lora(model: nn.Module, targets: Sequence[str], rank: int, alpha: float, 
         raise LayerError("the model has adapters already; merge or remove them first")
     generator = torch.Generator().manual_seed(seed)
 
-    def adapted(base: Base) -> LoraLinear:
-        layer = LoraLinear(base, rank, alpha, dropout)
+    def adapted(base: Base | ReorderedLinear) -> LoraLinear:
+        layer = LoraLinear(base.plain() if isinstance(base, ReorderedLinear) else base, rank, alpha, dropout)
         drawn = torch.rand(layer.lora_a.shape, generator=generator) * 2 - 1
         layer.lora_a.data.copy_(drawn / base.in_features**0.5)
         return layer
 
-    return replace_layers(model, targets, adapted, (nn.Linear, QuantisedLinear))
+    return replace_layers(model, targets, adapted, (nn.Linear, QuantisedLinear, ReorderedLinear))
 
 
 def adapters(model: nn.Module) -> dict[str, LoraLinear]:
@@ -87,7 +88,8 @@ def plain_name(name: str) -> str:
 
 @torch.no_grad()
 def merge_lora(model: nn.Module) -> None:
-    """Add every adapter to its weight and take it away. A quantised base becomes a plain layer of its rounded weights."""
+    """Add every adapter to its weight and take it away. A quantised base becomes a plain layer of its rounded weights,
+    and a reordered one becomes plain."""
     for name, layer in adapters(model).items():
         base = layer.base
         if isinstance(base, QuantisedLinear):
@@ -95,6 +97,8 @@ def merge_lora(model: nn.Module) -> None:
             plain.weight.copy_(base.weight)
             plain.register_parameter("bias", base.bias)
             base = plain
+        elif isinstance(base, ReorderedLinear):
+            base = base.plain()
         base.weight += layer.difference().to(base.weight.dtype)
         put_layer(model, name, base)
 

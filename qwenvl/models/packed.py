@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qwenvl.models.few_rows import FEW as COMPILED_FEW
-from qwenvl.models.few_rows import FewRows, Weight
+from qwenvl.models.few_rows import FewRows, Weight, computes_alone, fits, in_memory, watched
 from qwenvl.models.packed_layout import cuda_tiles, half_block, join_halves, pack, unpack, whole_blocks
 from qwenvl.models.quantised import QuantisedLinear, not_zero
 from qwenvl.models.reordered import ReorderedLinear
@@ -111,11 +111,13 @@ class PackedLinear(nn.Module):
         return sum(tensor.numel() * tensor.element_size() for tensor in (self.codes, self.scales, self.tiles) if tensor is not None)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not x.ndim or x.shape[-1] != self.in_features:
+            return F.linear(x, self.weight.to(x.dtype))  # which says what does not fit
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
         order = self._buffers["order"]
         rows = rows if order is None else rows.index_select(1, order)
-        if self.few is not None and 0 < rows.shape[0] <= COMPILED_FEW and rows.dtype == torch.bfloat16:
-            y = self.few.product(rows, self._told())
+        if self.few is not None and 0 < rows.shape[0] <= COMPILED_FEW and (weight := self._told_for(rows)) is not None:
+            y = self.few.product(rows, weight)
             return y if x.ndim == 2 else y.view(*x.shape[:-1], self.out_features)
         y = self._product(rows.contiguous())
         y = y[:, : self.out_features].reshape(*x.shape[:-1], self.out_features)
@@ -123,22 +125,29 @@ class PackedLinear(nn.Module):
 
     def use(self, kernels: FewRows | None) -> None:
         """Have few rows of bfloat16 on the CPU computed by kernels of our own, where they know the layout; or not any more."""
-        codes, scales, bias = self.codes, self.scales, self.bias
-        fits = scales.dtype == torch.bfloat16 and codes.device.type == "cpu" and (bias is None or bias.dtype == scales.dtype)
-        if kernels is None or not fits or (self.kind == "int4" and half_block()[0] != WIDE // 2):
-            self.few = None
-        else:
-            self.few = kernels
+        known = self.kind == "int8" or half_block()[0] == WIDE // 2
+        self.few = kernels if kernels is not None and kernels.here and known and self._told() is not None else None
 
     def told(self, dtype: torch.dtype) -> Weight | None:
         """This layer for our own kernels, where they may take activations of a dtype as they come."""
-        buffers = self._buffers
-        return self._told() if self.few is not None and dtype == torch.bfloat16 and buffers["order"] is None else None
+        own = self.few is not None and self.few.here and dtype == torch.bfloat16 and self._buffers["order"] is None
+        return self._told() if own else None
 
-    def _told(self) -> Weight:
+    def _told_for(self, rows: Tensor) -> Weight | None:
+        """For rows (T, K) as they are; None where they or this layer are not for our own kernels."""
+        buffers = self._buffers
+        if self.few is None or not self.few.here or rows.dtype != torch.bfloat16 or rows.shape[1] != self.in_features:
+            return None
+        return self._told() if computes_alone(rows, buffers["codes"], buffers["scales"], buffers["bias"]) else None
+
+    def _told(self) -> Weight | None:
+        """None where what it holds is not in memory, or of another dtype than our own kernels take."""
         buffers = self._buffers  # not by nn.Module's own look-up, which takes as long as a small product
-        codes, scales, bias = buffers["codes"], buffers["scales"], buffers["bias"]
-        assert codes is not None and scales is not None
+        codes, scales, bias = buffers.get("codes"), buffers.get("scales"), buffers.get("bias")
+        if codes is None or scales is None or scales.dtype != torch.bfloat16 or not fits(bias, self.out_features, scales.dtype):
+            return None
+        if not (in_memory(codes) and in_memory(scales) and (bias is None or in_memory(bias))):
+            return None
         if self.kind == "int8":
             return Weight.int8(codes, scales, bias)
         return Weight.int4(codes, scales, bias, self.out_features, self.in_features)
@@ -146,6 +155,9 @@ class PackedLinear(nn.Module):
     def _product(self, rows: Tensor) -> Tensor:
         """(T, K) -> (T, N'), without the bias."""
         device, dtype = rows.device.type, rows.dtype
+        # The others know no gradient, and are not for who only looks at what is computed.
+        if watched() or (torch.is_grad_enabled() and (rows.requires_grad or self.scales.requires_grad)):
+            return _many_rows(self, rows)
         if len(rows) <= FEW[self.kind] and has_kernel(self.kind, device, dtype) and (y := _few_rows(self, rows)) is not None:
             return y
         if self.kind == "int8" and (dtype == torch.float32 or len(rows) <= SOME) and has_whole_numbers(device):
@@ -260,7 +272,9 @@ def has_kernel(kind: PackedKind, device: str, dtype: torch.dtype) -> bool:
 
     On CUDA these kernels have not been run by whoever wrote this; where they fail, or give another product, they are not used.
     """
-    if dtype != torch.bfloat16 or (device == "cpu" and torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512")):
+    if dtype != torch.bfloat16 or device not in ("cpu", "cuda"):
+        return False
+    if device == "cpu" and torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
         return False
     if kind == "int4" and device == "cpu" and not half_block()[1]:
         return False

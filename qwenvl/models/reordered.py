@@ -11,7 +11,9 @@ T rows of activations, N out, K in.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -19,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qwenvl.models.decoder import WAYS, DecoderLayer, SelfAttention, SwiGLU
-from qwenvl.models.few_rows import FEW, FewRows, Weight
+from qwenvl.models.few_rows import FEW, FewRows, Weight, computes_alone, fits, in_memory
 from qwenvl.models.layers import RMSNorm
 from qwenvl.models.quick_layer import QuickLayer
 from qwenvl.models.select import put_layer
@@ -60,15 +62,45 @@ class Product:
         return self
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        rows = x.numel() // weight.shape[1]
-        if rows == 0 or not (x.dtype == weight.dtype == self.dtype) or not weight.is_contiguous() or not weight.is_cpu:
+        if not (x.dtype == weight.dtype == self.dtype and computes_alone(x, weight, bias)):
             return F.linear(x, weight, bias)
-        gradient = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-        if gradient or torch.is_autocast_enabled("cpu"):
+        if not (x.ndim and weight.ndim == 2 and x.shape[-1] == weight.shape[1] and fits(bias, weight.shape[0], weight.dtype)):
             return F.linear(x, weight, bias)
-        if rows <= FEW and self.compiled is not None:
+        rows = x.numel() // max(1, weight.shape[1])
+        if 0 < rows <= FEW and self.compiled is not None and self.compiled.here:
             return self.compiled.product(x, Weight.plain(weight, bias))
-        return by_onednn(x, weight, bias) if self.onednn else F.linear(x, weight, bias)
+        return by_onednn(x, weight, bias) if rows and self.onednn else F.linear(x, weight, bias)
+
+
+class ReorderedHead:
+    """The product of a tied head with the embedding, which is reordered beside it when it is first wanted, and again when it has
+    changed. In a copy of a model that has the same embedding it is the same."""
+
+    def __init__(self) -> None:
+        self.held: tuple[Tensor, tuple[int, ...], Tensor] | None = None
+        """The embedding, what tells that it is as it was, and its reordered numbers."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ReorderedHead:
+        copied = type(self)()
+        copied.held = self.held
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+    def __call__(self, x: Tensor, weight: Tensor) -> Tensor:
+        if x.dtype != weight.dtype or not computes_alone(x, weight) or not can_reorder(weight):
+            return F.linear(x, weight)
+        if not x.numel() or not x.ndim or x.shape[-1] != weight.shape[1]:
+            return F.linear(x, weight)
+        held, state = self.held, _state_of(weight)
+        if held is None or held[0] is not weight or held[1] != state:
+            held = self.held = (weight, state, reordered(weight))
+        return by_onednn(x, held[2], None)
+
+
+def _state_of(weight: Tensor) -> tuple[int, ...]:
+    return weight.data_ptr(), weight.numel(), 0 if weight.is_inference() else weight._version
 
 
 class QuickLinear(nn.Linear):
@@ -86,42 +118,116 @@ class QuickLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         parameters = self._parameters  # not by nn.Module's own look-up, which takes as long as a small product
-        weight = parameters["weight"]
-        assert weight is not None
+        weight = parameters.get("weight")
+        if weight is None:  # pruned or computed of others
+            return super().forward(x)
         return self.product(x, weight, parameters["bias"])
 
     def told(self, dtype: torch.dtype) -> Weight | None:
         """This layer for the compiled kernels, where they take activations of a dtype."""
-        weight = self._parameters["weight"]
-        assert weight is not None
-        right = dtype == weight.dtype == self.product.dtype and weight.is_contiguous() and weight.is_cpu
-        return Weight.plain(weight, self._parameters["bias"]) if right and self.product.compiled is not None else None
+        parameters, compiled = self._parameters, self.product.compiled
+        weight, bias = parameters.get("weight"), parameters.get("bias")
+        if weight is None or compiled is None or not compiled.here or not dtype == weight.dtype == self.product.dtype:
+            return None
+        lies = weight.ndim == 2 and in_memory(weight) and (bias is None or in_memory(bias))
+        return Weight.plain(weight, bias) if lies and fits(bias, weight.shape[0], dtype) else None
 
 
 class ReorderedLinear(nn.Module):
-    """x (..., in) -> (..., out), with the weight as oneDNN lays it, which knows no gradient and cannot be moved or saved as it is;
-    `weight` makes it plain again."""
+    """x (..., in) -> (..., out), with the weight as oneDNN lays it. Outside it is a layer with a weight: it is saved, loaded,
+    moved, shared and pickled as one, and lies plainly where it cannot be reordered (elsewhere than on the CPU, in other dtypes,
+    in memory that processes share). The weight knows no gradient; `plain` gives a layer that can be trained."""
 
     packed: Tensor
+    """(N, K), reordered or not; never changed in place, so that copies of the layer share it."""
 
     def __init__(self, weight: Tensor, bias: nn.Parameter | None = None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        self.register_buffer("packed", reordered(weight))
+        self.packed = _packed(weight.detach())
         self.bias = bias
 
     @property
     def weight(self) -> Tensor:
-        """(N, K), a copy."""
-        return self.packed.to_dense()
+        """(N, K), a copy where it is reordered."""
+        return self.packed.to_dense() if self.packed.is_mkldnn else self.packed
+
+    def plain(self) -> nn.Linear:
+        """A layer of this weight, which is made whole again, and the very bias."""
+        with torch.device("meta"):
+            linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None)
+        linear.weight, linear.bias = nn.Parameter(self.weight, requires_grad=False), self.bias  # type: ignore[assignment]
+        return linear.train(self.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype == self.packed.dtype and not x.requires_grad:
-            return by_onednn(x, self.packed, self.bias)
+        if self.packed.is_mkldnn and x.dtype == self.packed.dtype and computes_alone(x, self.bias):
+            fitting = x.numel() and x.ndim and x.shape[-1] == self.in_features
+            if fitting and fits(self.bias, self.out_features, x.dtype):
+                return by_onednn(x, self.packed, self.bias)
         return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> ReorderedLinear:
+        super()._apply(fn, recurse)
+        before = self.weight
+        after = fn(before)
+        if after is not before or after.is_shared():
+            self.packed = _packed(after)
+        return self
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        destination[f"{prefix}weight"] = self.weight
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str], unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:  # fmt: skip
+        key, given = f"{prefix}weight", (state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        super()._load_from_state_dict(*given)
+        weight = state_dict.get(key)
+        if key in unexpected_keys:
+            unexpected_keys.remove(key)
+        if weight is None:
+            missing_keys += [key] * strict
+        elif weight.shape != (self.out_features, self.in_features):
+            wanted = (self.out_features, self.in_features)
+            error_msgs.append(f"{key} has the shape {tuple(weight.shape)}, but the layer's is {wanted}")
+        else:
+            own, assigned = weight.detach(), local_metadata.get("assign_to_params_buffers", False)
+            self.packed = _packed(own if assigned else own.to(self.packed.device, self.packed.dtype, copy=True))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ReorderedLinear:
+        copied: ReorderedLinear = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        shared = {"packed": self.packed} if self.packed.is_mkldnn else {}
+        others = {name: own for name, own in self.__dict__.items() if name not in shared}
+        copied.__dict__.update(copy.deepcopy(others, memo), **shared)
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"packed": self.weight}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.packed = _packed(self.packed)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}"
+
+
+def can_reorder(weight: Tensor) -> bool:
+    """Whether oneDNN's order is for this weight, and not for memory that others see too."""
+    known = weight.dtype in (torch.float32, torch.bfloat16) and _knows(weight.dtype)
+    return known and in_memory(weight) and not weight.is_shared()
+
+
+@cache
+def _knows(dtype: torch.dtype) -> bool:
+    return has_onednn(dtype)
+
+
+def _packed(weight: Tensor) -> Tensor:
+    return reordered(weight) if can_reorder(weight) else weight
 
 
 def by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -156,8 +262,7 @@ def reorder_for_inference(model: Any, means: Means) -> list[str]:
     """Have the linear layers of a finished vision-language model on the CPU computed by `means`, in place: tower, connector,
     decoder and head. The names of the layers that are computed in another way than before.
 
-    Parameters stay what and where they are, but for weights that are reordered: of the decoder's layers, and a copy of the tied
-    embedding as the head.
+    Parameters stay what and where they are, but for weights of the decoder's layers that are reordered.
     """
     from qwenvl.models.packed import PackedLinear
 
@@ -175,8 +280,8 @@ def reorder_for_inference(model: Any, means: Means) -> list[str]:
     if decoder.lm_head is None:
         weight = decoder.embed_tokens.weight
         if means.for_few(str(weight.dtype).removeprefix("torch.")) == "reordered":
-            decoder.lm_head = ReorderedLinear(weight)
-            done.append("decoder.lm_head")
+            decoder.product = ReorderedHead()
+            done.append("decoder.embed_tokens")
         elif (product := means.product_of(weight.dtype)) is not None:
             decoder.product = product
             done.append("decoder.embed_tokens")

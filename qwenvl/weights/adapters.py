@@ -102,6 +102,7 @@ def load_adapter(model: VisionLanguageModel, folder: str | Path) -> list[str]:
         else:
             whole[own] = tensor
     check_beside(folder, names, config, pairs, whole)
+    held = {own: _held(model, folder, own) for name in whole for own in names.entries[name].ours}
     dropout, made = float(config.get("lora_dropout", 0.0)), {}
     for theirs, pair in pairs.items():
         entry = names.entries[f"{theirs}.weight"]
@@ -113,7 +114,6 @@ def load_adapter(model: VisionLanguageModel, folder: str | Path) -> list[str]:
             layer.lora_a.data.copy_(a)
             layer.lora_b.data.copy_(rows)
             made[name] = layer
-    held = model.state_dict()
     for name, tensor in whole.items():
         # Assigned, not copied: another model may share what was there before.
         ours = {own: value.to(held[own]).clone() for own, value in names.entries[name].to_ours(tensor).items()}
@@ -121,6 +121,15 @@ def load_adapter(model: VisionLanguageModel, folder: str | Path) -> list[str]:
     for name, layer in made.items():
         put_layer(model, name, layer)
     return list(made)
+
+
+def _held(model: VisionLanguageModel, folder: Path, name: str) -> torch.Tensor:
+    """What a model has under a parameter's name. Raises WeightsError where it is stored in another way."""
+    layer, _, kind = name.rpartition(".")
+    found = model.get_submodule(layer).state_dict().get(kind)
+    if found is None:
+        raise WeightsError(f"{folder}: {name!r} is whole there, but stored in fewer bits here; load the model without quantize")
+    return found
 
 
 def _joined(parts: Sequence[LoraLinear | None], rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, float]:

@@ -108,3 +108,13 @@ def test_budget_leaves_out_whole_samples() -> None:
     assert len(interleave(samples, two + len(samples[2]) - 1)) == two
     with pytest.raises(PackingError, match="budget of 5"):
         isolate(samples, 5)
+
+
+def test_pixels_of_stills_and_clips_are_interleaved_and_numbers_are_not() -> None:
+    sample = encoded("What?", "x", 1)
+    count = len(sample.patches)
+    still, clip = (np.full((count, 3, frames, 4), frames, np.uint8) for frames in (1, 2))
+    row = interleave([sample.with_(patches=still), sample.with_(patches=clip)], 1000)
+    assert row.patches.shape == (2 * count, 3, 2, 4) and (row.patches[:count] == 1).all()
+    with pytest.raises(ValueError, match="some patches are pixels and some numbers"):
+        interleave([sample.with_(patches=still), sample.with_(patches=np.zeros((count, 12), np.float32))], 1000)
