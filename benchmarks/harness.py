@@ -41,9 +41,6 @@ class Bound:
     at_most: float | None = None
     unit: str = ""
 
-    def holds(self, value: float) -> bool:
-        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
-
     def __str__(self) -> str:
         at_least = [] if self.at_least is None else [f"at least {self.at_least:g}"]
         at_most = [] if self.at_most is None else [f"at most {self.at_most:g}"]

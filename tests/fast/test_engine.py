@@ -13,49 +13,19 @@ import pytest
 import torch
 
 import qwenvl
-from qwenvl.families import get_family
-from qwenvl.families.spec import Markup
+from qwenvl.inference.check_served import Said
 from qwenvl.inference.engine import Engine
 from qwenvl.inference.features import TensorCache, looks_of, visual_tokens
 from qwenvl.inference.loops import loops
 from qwenvl.inference.prefixes import BLOCK, block_names
 from qwenvl.inference.reply import Reply
-from qwenvl.inference.requests import Cancelled, DeadlineError, Draining, EngineLimits, Overloaded, RequestError, Ticket
+from qwenvl.inference.requests import Cancelled, DeadlineError, Draining, EngineLimits, Overloaded, RequestError
 from qwenvl.inference.sampling import GenerationOptions, choose_token, new_generator
 from qwenvl.inference.session import Piece, Session, alpha_of
 from qwenvl.processing.encode import ContextError
 from qwenvl.types import Encoded, QwenVLError
-from tests.fast.tiny import CONTEXT, NATIVE, TRAINED_LENGTH, Visual, document, native_config, random_prompt, tiny_model
-
-FAMILIES = ("qwen_vl", *NATIVE)
-
-
-def build(family: str) -> qwenvl.QwenVL:
-    config = None if family == "qwen_vl" else native_config(family)
-    return qwenvl.QwenVL(tiny_model(config), get_family(family), Markup(), name=family)
-
-
-def prompts_of(model: qwenvl.QwenVL) -> list[Encoded]:
-    """Text of many lengths, some beyond the trained one, and pictures between words."""
-    texts = [random_prompt(model.config, length, seed=length) for length in (1, 2, 9, TRAINED_LENGTH + 3, 2 * BLOCK + 5, BLOCK)]
-    if model.config.vision.image_size is not None:
-        side = model.config.vision.image_size // model.config.vision.patch_size
-        seen = [Visual((1, side, side)), Visual((1, side, side))]
-    else:
-        seen = [Visual((1, 6, 10)), Visual((7, 4, 2), 1.0)]  # a picture, and a clip
-    pictures = [document(model.config, (3, seen[0], 4, seen[1], 5), seed) for seed in (1, 2)]
-    return [one for pair in zip(texts, (pictures * 3)) for one in pair]
-
-
-def answers(engine: Engine, prompts: Sequence[Encoded], **options: Any) -> list[Reply]:
-    tickets = [engine.submit(prompt, GenerationOptions.of(**options)) for prompt in prompts]
-    return [ended(ticket) for ticket in tickets]
-
-
-def ended(ticket: Ticket) -> Reply:
-    *_, reply = ticket
-    assert isinstance(reply, Reply)
-    return reply
+from tests.fast.engines import FAMILIES, answers, build, ended, held, prompts_of
+from tests.fast.tiny import CONTEXT, Visual, document, random_prompt
 
 
 @pytest.fixture
@@ -196,20 +166,6 @@ def test_what_is_longest_unused_goes_first() -> None:
 
 
 # Who leaves, fails or is late
-
-
-def held(engine: Engine) -> tuple[threading.Event, threading.Event]:
-    """Stop the engine's thread before its next step; set the second to let it go on."""
-    reached, go = threading.Event(), threading.Event()
-    step = engine._session.step
-
-    def waiting(tokens: Sequence[int]) -> torch.Tensor:
-        reached.set()
-        assert go.wait(20)
-        return step(tokens)
-
-    engine._session.step = waiting  # type: ignore[method-assign]
-    return reached, go
 
 
 def test_a_client_that_leaves_frees_its_place(model: qwenvl.QwenVL) -> None:
@@ -378,35 +334,15 @@ def test_presence_and_frequency_are_taken_off_the_scores() -> None:
     assert chosen(frequency_penalty=-1.0) == 0
 
 
-class Only:
-    """A constraint to a row of ids."""
-
-    def __init__(self, ids: Sequence[int], size: int) -> None:
-        self.ids, self.size = list(ids), size
-
-    def mask(self) -> torch.Tensor:
-        mask = torch.zeros(self.size, dtype=torch.bool)
-        mask[self.ids[0]] = True
-        return mask
-
-    def settle(self, token: int, left: int) -> int:
-        assert token == self.ids.pop(0) and left > 0
-        return token
-
-    @property
-    def done(self) -> bool:
-        return not self.ids
-
-
 def test_a_constraint_is_kept_to_and_ends_the_answer(model: qwenvl.QwenVL, engine: Engine) -> None:
     size = model.config.decoder.vocab_size
-    ticket = engine.submit(random_prompt(model.config, 12), constraint=Only([5, 6, 7], size))
+    ticket = engine.submit(random_prompt(model.config, 12), constraint=Said([5, 6, 7], size))
     reply = ended(ticket)
     assert (reply.tokens, reply.finish_reason) == ((5, 6, 7), "stop")
 
-    class Nothing(Only):
+    class Nothing(Said):
         def mask(self) -> torch.Tensor:
-            return torch.zeros(self.size, dtype=torch.bool)
+            return torch.zeros(self.vocab_size, dtype=torch.bool)
 
     with pytest.raises(QwenVLError, match="no token of the model's vocabulary fits the format"):
         ended(engine.submit(random_prompt(model.config, 12), constraint=Nothing([5], size)))

@@ -15,12 +15,13 @@ import torch
 
 import qwenvl
 from qwenvl.inference.cache import KVCache
+from qwenvl.inference.check_served import Said
 from qwenvl.inference.engine import Engine
 from qwenvl.inference.requests import Draining, EngineLimits, Overloaded, RequestError
 from qwenvl.inference.sampling import GenerationOptions, choose_token, new_generator
 from qwenvl.inference.session import Session
 from qwenvl.types import QwenVLError
-from tests.fast.test_engine import Only, answers, build, ended, held
+from tests.fast.engines import answers, build, ended, held
 from tests.fast.tiny import Visual, document, native_config, random_prompt, tiny_model
 
 TOKENS = GenerationOptions(max_new_tokens=8)
@@ -149,7 +150,7 @@ def test_an_error_outside_of_all_requests_is_told_to_those_that_run(
 
 
 def test_a_grammar_that_panics_ends_its_own_answer(model: qwenvl.QwenVL, engine: Engine) -> None:
-    class Broken(Only):
+    class Broken(Said):
         def mask(self) -> torch.Tensor:
             raise Panic("index out of bounds")
 

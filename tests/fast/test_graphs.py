@@ -15,7 +15,7 @@ from qwenvl.inference.graphs import StepGraphs
 from qwenvl.inference.requests import EngineLimits
 from qwenvl.inference.session import Session
 from qwenvl.types import QwenVLError
-from tests.fast.test_engine import FAMILIES, answers, build, prompts_of
+from tests.fast.engines import FAMILIES, answers, build, prompts_of
 
 
 class Recorded:
